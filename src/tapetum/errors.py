@@ -1,0 +1,27 @@
+"""Everything that the person at the keyboard can mend, as one exception, and the "did you mean" helper.
+
+The command line prints a `UserError` as one sentence, without a traceback, and ends with exit code 2. A bug is never a
+`UserError`: it keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. Its message says what happened (with the value), what was expected, what to do."""
+
+    exit_code = 2
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint to append to an error message: `" Did you mean 'lenet'?"`, or nothing where no known word is near.
+
+    >>> did_you_mean("lennet", ["lenet", "alexnet"])
+    " Did you mean 'lenet'?"
+    >>> did_you_mean("zebra", ["lenet", "alexnet"])
+    ''
+    """
+    by_folded = {k.casefold(): k for k in known}
+    near = difflib.get_close_matches(word.casefold(), by_folded, n=1)
+    return f" Did you mean '{by_folded[near[0]]}'?" if near else ""
