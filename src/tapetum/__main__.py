@@ -1,0 +1,31 @@
+"""The program `tapetum`, also as `python -m tapetum`: run a command, turn what went wrong into a sentence and an exit code."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 a mistake that the user can mend, 130 Ctrl-C, 143 SIGTERM, 1 a bug."""
+    from tapetum import cli
+    from tapetum.errors import UserError
+
+    arguments = sys.argv[1:]
+    traceback = "--traceback" in arguments
+    try:
+        cli.run([argument for argument in arguments if argument != "--traceback"])
+    except UserError as error:
+        if traceback:
+            raise
+        print(f"tapetum: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; what is left unsaid is nobody's loss.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except KeyboardInterrupt:
+        print("tapetum: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""The command line: one small function a command. Settings become flags by themselves; torch is imported when a command runs.
+
+Answers go to stdout, talk and progress to stderr; `--json` prints one JSON object. Every command ends by naming the next one.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from tapetum import __version__
+from tapetum.config import Settings, read_settings
+from tapetum.errors import UserError
+
+Json = Annotated[bool, arg(help="Print one JSON object in place of text.")]
+
+
+def demo(folder: Path = Path("tapetum-demo"), json: Json = False) -> None:
+    """The main job end to end in under a minute, on 1,797 handwritten digits that scikit-learn ships.
+
+    Args:
+        folder: Where the pictures and the run go.
+    """
+    from tapetum.demo import demo as run_demo
+
+    _answer(run_demo(folder), json)
+
+
+def train(
+    data: Positional[Path],
+    /,
+    out: Annotated[Path | None, arg(help="Run folder to write (default: a new folder runs/NAME).")] = None,
+    resume: Annotated[bool, arg(help="Go on from the newest checkpoint in the run folder.")] = False,
+    overwrite: Annotated[bool, arg(help="Replace the run that is in the run folder.")] = False,
+    asked: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 - frozen, and tyro reads the defaults from it
+    json: Json = False,
+) -> None:
+    """Train a classifier from labelled pictures, and evaluate it on pictures that it did not train on.
+
+    DATA is any of: DATA/CLASS/*.jpg; DATA/train/CLASS/* with val and test beside it; a folder of files whose names begin with
+    their class (dog.113.jpg); a CSV with the columns path, label and perhaps split; a zip or tar of one of these. Which one it
+    is is recognised, and said. --settings FILE takes settings from a TOML file, such as a run's settings.toml; flags win.
+
+    Args:
+        data: Folder, CSV file or archive of labelled pictures.
+    """
+    from tapetum import run
+    from tapetum.training.signals import Interrupted
+
+    try:
+        result = run.train(data, out, resume=resume, overwrite=overwrite, settings=asked)
+    except Interrupted as stop:
+        folder = f" --out {out}" if out else " --out THE_RUN_FOLDER"
+        print(f"tapetum: {stop}; go on with: tapetum train {data}{folder} --resume", file=sys.stderr)
+        sys.exit(stop.exit_code)
+    _answer(result, json)
+
+
+def _answer(result: Any, as_json: bool) -> None:
+    """A run's metrics on stdout, and what to do next."""
+    from tapetum.evaluation.metrics import format_metrics
+
+    if as_json:
+        found = {split: metrics.to_json() for split, metrics in result.metrics.items()}
+        print(json.dumps({"folder": str(result.folder), "metrics": found}, ensure_ascii=False))
+        return
+    for split, metrics in result.metrics.items():
+        print(f"{ {'val': 'validation', 'test': 'test'}[split]}: {format_metrics(metrics)}\n")
+    print(f"look at:  {result.folder / 'report.html'}")
+    print(f"next:     tapetum predict {result.folder} PICTURES")
+
+
+def evaluate(
+    run: Positional[Path],
+    data: Positional[Path],
+    /,
+    numbers: Annotated[str, arg(help='Only files whose last number is in a range, such as 251-1000; or "all".')] = "all",
+    out: Annotated[Path | None, arg(help="Also write the predictions of every picture to this CSV file.")] = None,
+    batch: Annotated[int, arg(help="Pictures computed at once.")] = 32,
+    device: Annotated[str, arg(help="auto, cpu, cuda, ...")] = "auto",
+    json: Json = False,
+) -> None:
+    """Accuracy and the rest, with intervals, on labelled pictures.
+
+    Pictures that the run was trained on are recognised by their content and told apart.
+
+    Args:
+        run: Run folder or model file.
+        data: Labelled pictures, in any layout that `tapetum train` takes.
+    """
+    from tapetum.evaluation.evaluate import evaluate as run_evaluation
+
+    _whole_number("batch", batch)
+    result = run_evaluation(run, data, numbers, batch, device)
+    if out is not None:
+        from tapetum.inference.predict import write_predictions
+
+        write_predictions(result.predictions, out)
+    print(_dumps(result.to_json()) if json else result.text())
+    if not json:
+        print(f"\nnext:     tapetum predict {run} PICTURES")
+
+
+def predict(
+    run: Positional[Path],
+    pictures: Positional[tuple[Path, ...]],
+    /,
+    out: Annotated[Path, arg(help="CSV file to write.")] = Path("predictions.csv"),
+    kaggle: Annotated[bool, arg(help="Write id,label with label = P(dog), sorted by id, as the study notes do.")] = False,
+    grid: Annotated[Path | None, arg(help="Also write a PNG with the first 20 pictures and their predictions.")] = None,
+    batch: Annotated[int, arg(help="Pictures computed at once.")] = 32,
+    device: Annotated[str, arg(help="auto, cpu, cuda, ...")] = "auto",
+    json: Json = False,
+) -> None:
+    """Predict pictures: one row each, with the label, its probability and those of every class.
+
+    Args:
+        run: Run folder or model file.
+        pictures: Pictures, folders or archives of them.
+    """
+    from tapetum.data.sources import find_pictures
+    from tapetum.inference.classifier import load
+    from tapetum.inference.predict import predict_samples, write_kaggle, write_predictions
+
+    _whole_number("batch", batch)
+    if not pictures:
+        raise UserError("no pictures given: expected files, folders or archives after the run folder.")
+    classifier = load(run, device)
+    samples = find_pictures(pictures)
+    found = predict_samples(classifier, samples, batch)
+    if not found.names:
+        name, reason = found.unreadable[0]
+        raise UserError(f"none of the {len(samples):,} files is a picture that can be read ({name}: {reason}).")
+    for name, reason in found.unreadable:
+        print(f"not predicted: {name}: {reason}", file=sys.stderr)
+    if kaggle:
+        positive, shared = write_kaggle(found, out)
+        print(f"label is the probability of {positive}", file=sys.stderr)
+        if shared:
+            print(f"{shared:,} ids stand more than once: the id drops the class, as in the notes", file=sys.stderr)
+    else:
+        write_predictions(found, out)
+    if grid is not None:
+        from tapetum.looking.grids import predictions_of_samples
+
+        predictions_of_samples(found, samples, grid)
+    counts = found.frame()["label"].value_counts()
+    if json:
+        summary = {"out": str(out), "predicted": len(found.names), "unreadable": dict(found.unreadable)}
+        print(_dumps({**summary, "labels": {str(k): int(v) for k, v in counts.items()}}))
+        return
+    each = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+    print(f"{len(found.names):,} pictures: {each}; {len(found.unreadable):,} files without a picture")
+    print(f"written:  {out}" + (f", {grid}" if grid is not None else ""))
+    print(f"next:     tapetum evaluate {run} LABELLED_PICTURES")
+
+
+def models(json: Json = False) -> None:
+    """Every network: paper, input, parameters, multiply-adds."""
+    from tapetum import models as zoo
+    from tapetum.models.summary import summarize
+
+    rows = []
+    for name in zoo.names():
+        entry = zoo.entry(name)
+        found = summarize(zoo.build_on_meta(name, 2), entry.channels, entry.size)
+        rows.append(
+            {
+                "name": name,
+                "input": f"{entry.channels}x{entry.size}x{entry.size}",
+                "parameters": found.params,
+                "multiply_adds": found.multiply_adds,
+                "title": entry.title,
+                "paper": entry.paper,
+            }
+        )
+    if json:
+        print(_dumps({"models": rows}))
+        return
+    width = max(len(row["name"]) for row in rows)
+    print(f"{'name':<{width}}  {'input':<10}  {'parameters':>11}  {'multiply-adds':>13}  (2 classes)")
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['input']:<10}  {row['parameters']:>11,}  {row['multiply_adds']:>13,}  {row['title']}")
+    print(f"\nnext:     tapetum summary {rows[0]['name']}")
+
+
+def summary(
+    model: Positional[str],
+    /,
+    size: Annotated[int | None, arg(help="Side of the input in pixels (default: the network's own).")] = None,
+    classes: Annotated[int, arg(help="Number of classes.")] = 2,
+    json: Json = False,
+) -> None:
+    """A network layer by layer: output shape, parameters, and the size formula with its numbers put in.
+
+    Args:
+        model: Network, a name from `tapetum models`.
+    """
+    from tapetum import models as zoo
+    from tapetum.models.summary import format_summary, summarize
+
+    entry = zoo.entry(model)
+    found = summarize(zoo.build_on_meta(model, classes, size), entry.channels, size or entry.size)
+    if json:
+        import dataclasses
+
+        print(_dumps(dataclasses.asdict(found)))
+        return
+    print(format_summary(found))
+    print(f"\nnext:     tapetum train DATA --model {model}")
+
+
+_COMMANDS = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "models": models,
+    "summary": summary,
+}
+
+_DESCRIPTION = (
+    "Image classifiers that see well in little light: from few pictures, on small machines. A folder of pictures goes in; a "
+    "trained, honestly evaluated classifier comes out. Begin with: tapetum demo"
+)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the command that `arguments` name (without the program's own name)."""
+    if list(arguments) in (["--version"], ["-V"]):
+        print(f"tapetum {__version__}")
+        return
+    tyro.extras.subcommand_cli_from_dict(
+        _COMMANDS, prog="tapetum", description=_DESCRIPTION, args=_with_settings(list(arguments))
+    )
+
+
+def _with_settings(arguments: list[str]) -> list[str]:
+    """`--settings FILE` replaced by the flags that the file stands for, before the given ones, so that those win."""
+    if "--settings" not in arguments:
+        return arguments
+    at = arguments.index("--settings")
+    if at + 1 >= len(arguments) or at == 0:
+        raise UserError("--settings needs a file: expected tapetum train DATA --settings FILE.")
+    values = read_settings(Path(arguments[at + 1]))
+    given = arguments[1:at] + arguments[at + 2 :]
+    names = {flag.split("=")[0].lstrip("-").replace("-", "_") for flag in given if flag.startswith("--")}
+    flags: list[str] = []
+    for name, value in values.items():
+        if name not in names:
+            flags += [f"--{name.replace('_', '-')}", str(value)]
+    return [arguments[0], *flags, *given]
+
+
+def _whole_number(name: str, value: int) -> None:
+    if value < 1:
+        raise UserError(f"--{name} is {value}: expected a whole number from 1.")
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

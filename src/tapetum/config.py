@@ -1,0 +1,220 @@
+"""The settings: one field is one command-line flag, one key of a settings file and one saved setting.
+
+`Settings` is what somebody asked for; "auto" leaves a choice to the program. `Recipe` is what a training does: every
+"auto" decided (by `tapetum.training.recipes`), under the same names.
+"""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from tapetum.errors import UserError, did_you_mean
+
+Auto = Literal["auto"]
+Fit = Literal["crop", "pad", "squash"]
+OnOff = Literal["on", "off"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a training. "auto" leaves the choice to the recipe, which says what it chose and why."""
+
+    model: str = "auto"
+    """Network, a name from `tapetum models`."""
+    recipe: Literal["auto", "notes"] = "auto"
+    """"notes": the study notes' training (10 epochs, SGD 0.001 with momentum 0.9, batches of 32)."""
+    minutes: Auto | float = "auto"
+    """Time budget, from the first picture read to the last file written."""
+
+    numbers: str = "auto"
+    """Use only files whose name's last number lies in a range, such as 0-250; "all" for every file."""
+    split: Literal["auto", "notes"] = "auto"
+    """"auto": stratified, or the split that the data come with. "notes": the study notes' 400 / rest / last 10."""
+    val: float = 0.2
+    """Share of the pictures kept for validation, where the data come without a split."""
+    test: float = 0.0
+    """Share of the pictures kept for a final test, where the data come without a split."""
+
+    size: Auto | int = "auto"
+    """Side of the square that the network sees, in pixels."""
+    fit: Auto | Fit = "auto"
+    """How a picture becomes a square: cut its middle out, pad it, or squash it."""
+    crop_area: Auto | float = "auto"
+    """Smallest share of a picture's area that a training crop shows (1 = no random crops)."""
+    flip: Auto | OnOff = "auto"
+    """Mirror half of the training pictures, and average over both forms in prediction."""
+    jitter: Auto | float = "auto"
+    """Strength of random brightness, contrast and saturation in training, 0 to 1."""
+    rotate: Auto | float = "auto"
+    """Largest random rotation in training, in degrees."""
+    erase: Auto | float = "auto"
+    """Share of the training pictures that get a random rectangle painted over."""
+    mixup: Auto | float = "auto"
+    """Strength (alpha) of mixing two training pictures; 0 = off."""
+
+    epochs: Auto | int = "auto"
+    """Passes over the training pictures."""
+    batch: Auto | int = "auto"
+    """Pictures a training step."""
+    optimizer: Auto | Literal["sgd", "adamw"] = "auto"
+    """SGD with momentum 0.9, or AdamW."""
+    lr: Auto | float = "auto"
+    """Highest learning rate."""
+    schedule: Auto | Literal["constant", "cosine"] = "auto"
+    """How the learning rate falls: not at all, or warm-up and then a half cosine to zero."""
+    weight_decay: Auto | float = "auto"
+    """Weight decay."""
+    label_smoothing: Auto | float = "auto"
+    """Share of the label spread over all classes."""
+    ema: Auto | float = "auto"
+    """Averaging of the weights over the steps (decay, such as 0.99); 0 = off."""
+    keep: Auto | Literal["best", "last"] = "auto"
+    """Which epoch's weights become the model: the best on validation, or the last."""
+
+    seed: int = 0
+    """Seed of everything random. The same seed on the same machine gives the same model to the bit."""
+    device: str = "auto"
+    """Where to train: auto (an accelerator if there is one), cpu, cuda, cuda:1, mps."""
+    precision: Literal["auto", "float32", "mixed"] = "auto"
+    """"mixed" where the device is faster in half precision; "auto" does so on CUDA."""
+    cache: OnOff = "on"
+    """Keep the decoded pictures in your cache folder for the next time (never in the picture folder)."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no training can use, whether they came from a flag, a file or a call."""
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), hints[field.name])
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if not isinstance(value, str) and not low <= value <= high:
+                raise UserError(f"{name} is {value}: expected a number from {low:g} to {high:g}.")
+        if self.val + self.test >= 1:
+            raise UserError(f"val {self.val} and test {self.test} leave no pictures to train on: their sum must be below 1.")
+
+
+_RANGES = (
+    ("minutes", 0.01, 100_000),
+    ("val", 0.01, 0.9),
+    ("test", 0, 0.9),
+    ("size", 1, 4096),
+    ("crop_area", 0.05, 1),
+    ("jitter", 0, 1),
+    ("rotate", 0, 180),
+    ("erase", 0, 1),
+    ("mixup", 0, 10),
+    ("epochs", 1, 1_000_000),
+    ("batch", 1, 65_536),
+    ("lr", 1e-9, 100),
+    ("weight_decay", 0, 100),
+    ("label_smoothing", 0, 0.9),
+    ("ema", 0, 0.999999),
+    ("seed", 0, 2**63 - 1),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training does: the fields of `Settings` of the same names, every "auto" decided."""
+
+    model: str
+    size: int
+    fit: Fit
+    crop_area: float
+    flip: OnOff
+    jitter: float
+    rotate: float
+    erase: float
+    mixup: float
+    epochs: int
+    batch: int
+    optimizer: Literal["sgd", "adamw"]
+    lr: float
+    schedule: Literal["constant", "cosine"]
+    weight_decay: float
+    label_smoothing: float
+    ema: float
+    keep: Literal["best", "last"]
+
+
+def decide(settings: Settings, choices: Mapping[str, Any]) -> Recipe:
+    """The recipe in which every "auto" of `settings` is replaced by its value in `choices`."""
+    values = {}
+    for field in dataclasses.fields(Recipe):
+        asked = getattr(settings, field.name)
+        values[field.name] = choices[field.name] if asked == "auto" else asked
+    return Recipe(**values)
+
+
+def settings_from(values: Mapping[str, Any], where: str) -> Settings:
+    """Settings from names and values; `where` names their source in an error message.
+
+    >>> settings_from({"epochs": 3}, "settings.toml").epochs
+    3
+
+    Raises:
+        UserError: an unknown name, or a value that the setting cannot have.
+    """
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"{where}: unknown setting '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+    return Settings(**values)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file: its table `[asked]` if it has one (as a run's settings.toml does), else its top level."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"could not read the settings file {path}: {error.strerror or error}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a TOML file: {error}.") from error
+    values = table.get("asked", table)
+    settings_from(values, str(path))
+    return values
+
+
+def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """TOML text of named tables of strings, numbers and booleans."""
+    lines: list[str] = []
+    for title, table in tables.items():
+        lines += [f"[{title}]", *(f"{name} = {_toml_value(value)}" for name, value in table.items()), ""]
+    return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, str):
+        # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    """One sentence for a value of the wrong kind; tyro has checked flags already, files and calls come through here."""
+    options = get_args(hint) if get_origin(hint) not in (None, Literal) else (hint,)
+    words: list[str] = []
+    for option in options:
+        if get_origin(option) is Literal:
+            words += [str(word) for word in get_args(option)]
+            if value in get_args(option):
+                return
+        elif option is float:
+            words.append("a number")
+            if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+                return
+        elif option is int:
+            words.append("a whole number")
+            if isinstance(value, int) and not isinstance(value, bool):
+                return
+        elif isinstance(value, option):
+            return
+        else:
+            words.append({str: "a text"}.get(option, option.__name__))
+    raise UserError(f"{name} is {value!r}: expected {' or '.join(words)}.")

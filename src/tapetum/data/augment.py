@@ -1,0 +1,122 @@
+"""Chance in training: random crops on uint8 pictures, then colours, rotation, erasing and mixing on the whole batch.
+
+Every function is pure: what is random comes in as numbers in [0, 1) that `randoms` draws from (seed, epoch, index of the
+picture). So a picture's augmentation depends neither on the batch it is in, nor on threads, nor on where a run was resumed.
+
+Letters in names: B pictures, H height, W width, C channels, S side of the square, K classes.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn.functional import affine_grid, grid_sample
+
+from tapetum.data.prepare import resize
+
+# torchvision's RandomResizedCrop: the proportions of a crop, and how often it tries before it takes the middle.
+_RATIO = (3 / 4, 4 / 3)
+_TRIES = 10
+
+# What each random number of a picture is for. The order is part of the results: append, do not reorder.
+_CROP = slice(0, 4 * _TRIES)
+_FLIP, _BRIGHTNESS, _CONTRAST, _SATURATION, _ROTATE, _ERASE = range(4 * _TRIES, 4 * _TRIES + 6)
+_ERASE_BOX = slice(4 * _TRIES + 6, 4 * _TRIES + 10)
+NUM_RANDOMS = 4 * _TRIES + 10
+
+
+def randoms(seed: int, epoch: int, index: int) -> np.ndarray:
+    """The numbers in [0, 1) that decide one picture's augmentation in one epoch, float64 (NUM_RANDOMS,)."""
+    return np.random.Generator(np.random.Philox(key=[seed, 1], counter=[0, 0, epoch, index])).random(NUM_RANDOMS)
+
+
+def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order in which an epoch shows its `count` pictures: a permutation, a function of (seed, epoch)."""
+    return np.random.Generator(np.random.Philox(key=[seed, 2], counter=[0, 0, epoch, 0])).permutation(count)
+
+
+def crop_box(height: int, width: int, smallest_area: float, u: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop that shows `smallest_area` to all of the picture's area.
+
+    The rule of torchvision's RandomResizedCrop with scale=(smallest_area, 1) and ratio=(3/4, 4/3), driven by the first 40
+    numbers of `u`. `smallest_area` 1 gives the whole picture.
+    """
+    if smallest_area == 1:
+        return 0, 0, height, width
+    for area_u, ratio_u, top_u, left_u in u[_CROP].reshape(_TRIES, 4):
+        area = height * width * (smallest_area + area_u * (1 - smallest_area))
+        ratio = math.exp(math.log(_RATIO[0]) + ratio_u * math.log(_RATIO[1] / _RATIO[0]))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(top_u * (height - h + 1)), int(left_u * (width - w + 1)), h, w
+    # No try fitted (a very long picture): the largest middle part of allowed proportions.
+    w = min(width, max(1, round(height * _RATIO[1])))
+    h = min(height, max(1, round(width / _RATIO[0])))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def crop_and_flip(picture_HWC: np.ndarray, size: int, smallest_area: float, flip: bool, u: np.ndarray) -> np.ndarray:
+    """A training view (S, S, 3) of a uint8 picture: random crop, resized to the square, mirrored half of the time."""
+    top, left, height, width = crop_box(*picture_HWC.shape[:2], smallest_area, u)
+    view = resize(picture_HWC[top : top + height, left : left + width], size, size)
+    return view[:, ::-1] if flip and u[_FLIP] < 0.5 else view
+
+
+def jitter(images_BCHW: torch.Tensor, strength: float, u_BN: np.ndarray) -> torch.Tensor:
+    """Random brightness, contrast and saturation, each by a factor in 1 +- strength; values stay within 0 to 1."""
+    if strength == 0:
+        return images_BCHW
+
+    def factors(column: int) -> torch.Tensor:
+        values = 1 + strength * (2 * u_BN[:, column] - 1)
+        return torch.from_numpy(values).to(images_BCHW)[:, None, None, None]
+
+    images = images_BCHW * factors(_BRIGHTNESS)
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = middle + (images - middle) * factors(_CONTRAST)
+    grey = images.mean(dim=1, keepdim=True)
+    return (grey + (images - grey) * factors(_SATURATION)).clamp_(0, 1)
+
+
+def rotate(images_BCHW: torch.Tensor, degrees: float, u_BN: np.ndarray) -> torch.Tensor:
+    """Rotation by a random angle within +- degrees; what comes into view is mirrored at the border."""
+    if degrees == 0:
+        return images_BCHW
+    angle = torch.from_numpy(np.deg2rad(degrees) * (2 * u_BN[:, _ROTATE] - 1)).to(images_BCHW)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    matrix_B23 = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    grid = affine_grid(matrix_B23, list(images_BCHW.shape), align_corners=False)
+    return grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def erase(images_BCHW: torch.Tensor, share: float, u_BN: np.ndarray) -> torch.Tensor:
+    """A rectangle of 2 to 20 % of the area painted grey in a `share` of the pictures (Zhong et al. 2020, Random Erasing)."""
+    if share == 0:
+        return images_BCHW
+    size = images_BCHW.shape[-1]
+    for image_CHW, u in zip(images_BCHW, u_BN, strict=True):
+        if u[_ERASE] >= share:
+            continue
+        area_u, ratio_u, top_u, left_u = u[_ERASE_BOX]
+        area, ratio = (0.02 + 0.18 * area_u) * size * size, 0.5 * 4**ratio_u
+        height, width = (min(size, max(1, round(math.sqrt(area * r)))) for r in (ratio, 1 / ratio))
+        top, left = int(top_u * (size - height + 1)), int(left_u * (size - width + 1))
+        image_CHW[:, top : top + height, left : left + width] = 0.5
+    return images_BCHW
+
+
+def mix(
+    images_BCHW: torch.Tensor, targets_BK: torch.Tensor, alpha: float, seed: int, place: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each picture and its target blended with another's of the batch (Zhang et al. 2018, mixup); alpha 0 = untouched.
+
+    One blend share from Beta(alpha, alpha) a batch, a function of the seed and of `place` (epoch, step in it).
+    """
+    if alpha == 0:
+        return images_BCHW, targets_BK
+    generator = np.random.Generator(np.random.Philox(key=[seed, 3], counter=[0, 0, *place]))
+    share = float(generator.beta(alpha, alpha))
+    partner = torch.from_numpy(generator.permutation(len(images_BCHW))).to(images_BCHW.device)
+    images = torch.lerp(images_BCHW[partner], images_BCHW, share)
+    return images, torch.lerp(targets_BK[partner], targets_BK, share)

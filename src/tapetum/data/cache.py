@@ -1,0 +1,219 @@
+"""Every picture decoded once: all of them in one file of plain bytes, mapped into memory, in the user's cache folder.
+
+A cache is two files: `KEY.u8` holds the reduced uint8 pictures one after another, `KEY.json` says where each begins, its
+height and width, the SHA-256 of its file, and why a file gave no picture. KEY is a hash of the file list (names, sizes, times),
+of the reduction and of the decoder's version, so a changed file or another setting is another cache. The JSON file is
+written last: a cache without it is not there.
+
+Without a cache (switched off, no room, folder not writable) the same pictures are decoded each time they are asked for;
+results do not differ.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+import platformdirs
+import simplejpeg
+from tqdm import tqdm
+
+from tapetum.data.decode import BadPicture, decode
+from tapetum.data.prepare import reduce
+from tapetum.data.reading import read_pictures
+from tapetum.data.samples import Samples
+from tapetum.errors import UserError
+from tapetum.files import write_text
+
+_FORMAT = 1
+# What all caches together may take on the disk; TAPETUM_CACHE_GB overrides it. Some room is always left to the user.
+_DEFAULT_GB = 20.0
+_KEEP_FREE_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The decoded, reduced pictures of `samples`: `pictures[i]` is uint8 RGB (H, W, 3) of any size.
+
+    `hashes[i]` is the SHA-256 of the file's bytes ("" where it could not be read). `reasons` says, for each file that gave
+    no picture, why; asking for such a picture raises BadPicture.
+    """
+
+    samples: Samples
+    reduce_to: int
+    sizes: np.ndarray
+    """(N, 2) int64 height and width; 0, 0 for a file without a picture."""
+    hashes: tuple[str, ...]
+    reasons: dict[int, str]
+    cached: np.ndarray | None
+    """All pixels one after another, uint8, mapped from the cache file; None: decode on demand."""
+    offsets: np.ndarray
+    """(N,) int64: where each picture begins in `cached`."""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if i in self.reasons:
+            raise BadPicture(self.reasons[i])
+        if self.cached is None:
+            return reduce(decode(self.samples.read(i)), self.reduce_to)
+        height, width = self.sizes[i]
+        start = self.offsets[i]
+        return self.cached[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def open_pictures(samples: Samples, reduce_to: int, use_cache: bool = True) -> Pictures:
+    """The pictures of `samples`, from the cache if they are there, else decoded (each file wholly, once) and kept there.
+
+    Args:
+        samples: the files.
+        reduce_to: a picture whose shorter side is longer than this is reduced to it.
+        use_cache: False leaves the disk alone.
+
+    Files that give no picture end up in `reasons`; they stop nothing.
+    """
+    folder = cache_folder()
+    key = _key(samples, reduce_to)
+    if use_cache and (pictures := _from_cache(samples, reduce_to, folder, key)) is not None:
+        return pictures
+    scratch = _scratch_file(folder, key) if use_cache else None
+    try:
+        return _decode_all(samples, reduce_to, folder, key, scratch)
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Where the caches lie: the environment variable TAPETUM_CACHE, or the user's cache folder of this system."""
+    return Path(os.environ.get("TAPETUM_CACHE") or platformdirs.user_cache_path("tapetum"))
+
+
+def _limit_bytes() -> int:
+    text = os.environ.get("TAPETUM_CACHE_GB", "")
+    try:
+        return int(float(text or _DEFAULT_GB) * 1e9)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"TAPETUM_CACHE_GB is '{text}': expected a number of gigabytes, such as 20.") from error
+
+
+def _key(samples: Samples, reduce_to: int) -> str:
+    what = [
+        _FORMAT,
+        PIL.__version__,
+        simplejpeg.__version__,
+        str(Path(samples.origin).resolve()),
+        reduce_to,
+        list(zip(samples.names, samples.stamps(), strict=True)),
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+
+
+def _from_cache(samples: Samples, reduce_to: int, folder: Path, key: str) -> Pictures | None:
+    index_file, pixel_file = folder / f"{key}.json", folder / f"{key}.u8"
+    try:
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        total = index["bytes"]
+        if pixel_file.stat().st_size != total:
+            return None
+        # Copy-on-write: nothing can change the file, and torch may take the array without a warning.
+        pixels = np.memmap(pixel_file, np.uint8, "c") if total else np.zeros(0, np.uint8)
+        os.utime(index_file)  # the time of last use decides what is removed first
+    except (OSError, ValueError, KeyError):
+        return None  # not there, or half removed by another process: decode again
+    return _pictures(samples, reduce_to, index["sizes"], index["hashes"], index["reasons"], pixels)
+
+
+def _pictures(
+    samples: Samples, reduce_to: int, sizes: list, hashes: list[str], reasons: dict, pixels: np.ndarray | None
+) -> Pictures:
+    sizes_N2 = np.array(sizes, np.int64).reshape(-1, 2)
+    lengths = sizes_N2.prod(1) * 3
+    return Pictures(
+        samples=samples,
+        reduce_to=reduce_to,
+        sizes=sizes_N2,
+        hashes=tuple(hashes),
+        reasons={int(i): reason for i, reason in reasons.items()},
+        cached=pixels,
+        offsets=np.cumsum(lengths) - lengths,
+    )
+
+
+def _scratch_file(folder: Path, key: str) -> Path | None:
+    """A new file for the pixels beside their final place, or None where the cache folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{key}.", suffix=".part", dir=folder)
+    except OSError:
+        return None
+    os.close(descriptor)
+    return Path(name)
+
+
+def _decode_all(samples: Samples, reduce_to: int, folder: Path, key: str, scratch: Path | None) -> Pictures:
+    """Decode every file; keep the pixels in `scratch` and make it the cache, or go without where there is no room."""
+    sizes: list[tuple[int, int]] = []
+    hashes: list[str] = []
+    reasons: dict[int, str] = {}
+    written, room = 0, _room(folder) if scratch else 0
+    with open(scratch or os.devnull, "wb") as file:  # noqa: PTH123 - devnull is no path to look after
+        progress = tqdm(total=len(samples), desc="reading pictures", unit="", leave=False, disable=None)
+        for i, reading in enumerate(read_pictures(samples, reduce_to)):
+            hashes.append(reading.sha256)
+            if reading.picture is None:
+                reasons[i] = reading.reason
+                sizes.append((0, 0))
+            else:
+                sizes.append(reading.picture.shape[:2])
+                written += reading.picture.nbytes
+                if scratch is not None and written <= room:
+                    scratch = _append(file, reading.picture, scratch)
+            progress.update()
+        progress.close()
+    if scratch is None or written > room:
+        return _pictures(samples, reduce_to, sizes, hashes, reasons, None)
+    try:
+        scratch.replace(folder / f"{key}.u8")
+        index = {"bytes": written, "sizes": sizes, "hashes": hashes, "reasons": reasons}
+        write_text(folder / f"{key}.json", json.dumps(index))
+    except (OSError, UserError):
+        return _pictures(samples, reduce_to, sizes, hashes, reasons, None)
+    _remove_oldest(folder, spare=key)
+    return _from_cache(samples, reduce_to, folder, key) or _pictures(samples, reduce_to, sizes, hashes, reasons, None)
+
+
+def _append(file: object, picture: np.ndarray, scratch: Path) -> Path | None:
+    """Write a picture's bytes; None (go on without a cache) when the disk takes no more."""
+    try:
+        picture.tofile(file)
+    except OSError:
+        return None
+    return scratch
+
+
+def _room(folder: Path) -> int:
+    return min(_limit_bytes(), shutil.disk_usage(folder).free - _KEEP_FREE_BYTES)
+
+
+def _remove_oldest(folder: Path, spare: str) -> None:
+    """Remove the caches that were not used for longest until all together are within the limit; never the one in use."""
+    entries = []
+    for index_file in folder.glob("*.json"):
+        pixel_file = index_file.with_suffix(".u8")
+        if pixel_file.exists():
+            entries.append((index_file.stat().st_mtime, pixel_file.stat().st_size, index_file, pixel_file))
+    total = sum(size for _, size, _, _ in entries)
+    for _, size, index_file, pixel_file in sorted(entries):
+        if total <= _limit_bytes():
+            return
+        if index_file.stem != spare:
+            index_file.unlink(missing_ok=True)
+            pixel_file.unlink(missing_ok=True)
+            total -= size

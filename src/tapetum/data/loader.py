@@ -1,0 +1,107 @@
+"""Batches for training and for validation, straight from the decoded pictures: no worker processes, nothing to start.
+
+Which pictures a batch holds and how they are augmented is a function of (seed, epoch, index of the picture), so a training
+that is resumed in the middle of an epoch, or that runs on other threads, sees the same numbers.
+
+Letters in names: B pictures, H height, W width, C channels, S side of the square, K classes, N all pictures of a split.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tapetum.config import Recipe
+from tapetum.data import augment
+from tapetum.data.cache import Pictures
+from tapetum.data.prepare import Preprocessing, fit, normalize
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's pictures, on the training device."""
+
+    images_BCHW: torch.Tensor
+    """float32, normalised, channels-last memory."""
+    targets_BK: torch.Tensor
+    """float32; each row sums to 1: one class, or smoothed or mixed ones."""
+    labels_B: torch.Tensor
+    """int64 classes, before smoothing and mixing."""
+    weight_B: torch.Tensor
+    """float32: 1 for a picture, 0 for padding, which no sum may count."""
+
+
+@dataclass(frozen=True)
+class TrainingLoader:
+    """The training pictures of a run. `epoch(e, start)` gives the batches of epoch e from step `start` on."""
+
+    pictures: Pictures
+    rows: np.ndarray
+    """(N,) int64: which of `pictures` train."""
+    labels: np.ndarray
+    """(N,) int64 class of each row."""
+    num_classes: int
+    recipe: Recipe
+    preprocessing: Preprocessing
+    seed: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Steps an epoch. The last batch may be smaller, as in the study notes; none is dropped."""
+        return -(-len(self.rows) // self.recipe.batch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch in its own order, from step `start` on; skipping costs no decoding."""
+        order = augment.shuffled(self.seed, epoch, len(self.rows))
+        for step in range(start, len(self)):
+            chosen = order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
+            yield self._batch(epoch, step, chosen)
+
+    def _batch(self, epoch: int, step: int, chosen: np.ndarray) -> Batch:
+        recipe, size = self.recipe, self.preprocessing.size
+        u_BN = np.stack([augment.randoms(self.seed, epoch, int(self.rows[i])) for i in chosen])
+        squares_BHWC = np.empty((len(chosen), size, size, 3), np.uint8)
+        for square, i, u in zip(squares_BHWC, chosen, u_BN, strict=True):
+            picture = self.pictures[int(self.rows[i])]
+            if recipe.crop_area == 1:
+                picture = fit(picture, self.preprocessing)
+            square[:] = augment.crop_and_flip(picture, size, recipe.crop_area, recipe.flip == "on", u)
+
+        images = torch.from_numpy(squares_BHWC).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        images = augment.jitter(images, recipe.jitter, u_BN)
+        images = augment.rotate(images, recipe.rotate, u_BN)
+        images = augment.erase(images, recipe.erase, u_BN)
+        images = normalize(images, self.preprocessing)
+
+        labels = torch.from_numpy(self.labels[chosen]).to(self.device)
+        targets = torch.nn.functional.one_hot(labels, self.num_classes).float()
+        targets = targets.mul_(1 - recipe.label_smoothing).add_(recipe.label_smoothing / self.num_classes)
+        images, targets = augment.mix(images, targets, recipe.mixup, self.seed, (epoch, step))
+        return Batch(
+            images_BCHW=images.contiguous(memory_format=torch.channels_last),
+            targets_BK=targets,
+            labels_B=labels,
+            weight_B=torch.ones(len(chosen), device=self.device),
+        )
+
+
+# Fitted validation pictures are kept in memory up to this size; more are fitted anew for each validation.
+_KEEP_BYTES = 512 * 1024**2
+
+
+class ValidationLoader:
+    """Uint8 squares (B, S, S, 3) of some pictures, made without chance; iterate as often as needed."""
+
+    def __init__(self, pictures: Pictures, rows: np.ndarray, preprocessing: Preprocessing, batch: int) -> None:
+        self.pictures, self.rows, self.preprocessing, self.batch = pictures, rows, preprocessing, batch
+        keep = len(rows) * preprocessing.size**2 * 3 <= _KEEP_BYTES
+        self._kept = list(self._fitted()) if keep else None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self._kept) if self._kept is not None else self._fitted()
+
+    def _fitted(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self.rows), self.batch):
+            rows = self.rows[start : start + self.batch]
+            yield np.stack([fit(self.pictures[int(row)], self.preprocessing) for row in rows])

@@ -1,0 +1,110 @@
+"""From a decoded picture to what a network sees, without chance: the part of the way that training and prediction share.
+
+    decoded picture -> reduce (what the cache keeps) -> fit (a square) -> to_input (normalised numbers)
+
+Training puts random crops (`augment`) in the place of `fit`; everything else is the same code. A model file carries its
+`Preprocessing`, so a picture is prepared for prediction exactly as it was for validation.
+
+Letters in names: B pictures, H height, W width, C channels, S side of the square.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tapetum.config import Fit
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# ITU-R BT.601 luma, which Pillow's convert("L") uses too.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures are prepared for one network; stored in its model file."""
+
+    size: int
+    """Side S of the square input, in pixels."""
+    fit: Fit
+    """"crop": the shorter side becomes `resize`, then the middle S x S. "pad": the longer side becomes S, the rest is
+    grey. "squash": both sides become S, whatever the proportions."""
+    resize: int
+    """Shorter side before the middle is cut out (only for "crop"); at least `size`."""
+    reduce: int
+    """A picture whose shorter side is longer than this is first reduced to it; that form is what the cache keeps."""
+    channels: int
+    """3: RGB. 1: grey."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+def resize(picture_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A uint8 picture in another size: bilinear, with an antialiasing filter when it shrinks (as Pillow does).
+
+    >>> resize(np.zeros((10, 20, 3), np.uint8), 5, 10).shape
+    (5, 10, 3)
+    """
+    if picture_HWC.shape[:2] == (height, width):
+        return picture_HWC
+    image_1CHW = torch.from_numpy(picture_HWC).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(image_1CHW, size=(height, width), mode="bilinear", antialias=True)
+    return resized[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def reduce(picture_HWC: np.ndarray, longest_short_side: int) -> np.ndarray:
+    """The picture, made smaller where its shorter side is longer than `longest_short_side`; the proportions stay."""
+    height, width = picture_HWC.shape[:2]
+    if min(height, width) <= longest_short_side:
+        return picture_HWC
+    return resize(picture_HWC, *_short_side_to(longest_short_side, height, width))
+
+
+def fit(picture_HWC: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """The square uint8 picture (S, S, 3) that the network is to see, made without chance.
+
+    "crop" is torchvision's Resize(resize) and CenterCrop(size), the study notes' preprocessing for validation.
+    """
+    size = preprocessing.size
+    height, width = picture_HWC.shape[:2]
+    if preprocessing.fit == "squash":
+        return resize(picture_HWC, size, size)
+    if preprocessing.fit == "pad":
+        scale = size / max(height, width)
+        inner = resize(picture_HWC, max(1, round(height * scale)), max(1, round(width * scale)))
+        square = np.full((size, size, 3), 128, np.uint8)
+        top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
+        square[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+        return square
+    resized = resize(picture_HWC, *_short_side_to(preprocessing.resize, height, width))
+    top, left = round((resized.shape[0] - size) / 2), round((resized.shape[1] - size) / 2)
+    return np.ascontiguousarray(resized[top : top + size, left : left + size])
+
+
+def to_input(images_BHWC: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Normalised float32 input (B, C, S, S) in channels-last memory from uint8 RGB pictures (B, S, S, 3).
+
+    RGB: (x / 255 - mean) / std for each channel. Grey: the luma of x / 255, minus and divided by the first mean and std.
+    """
+    return normalize(images_BHWC.permute(0, 3, 1, 2).float().div_(255), preprocessing)
+
+
+def normalize(images_BCHW: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Network input from float RGB pictures (B, 3, S, S) with values 0 to 1; changes its argument."""
+    if preprocessing.channels == 1:
+        luma = torch.tensor(_LUMA, device=images_BCHW.device)
+        images_BCHW = torch.einsum("bchw,c->bhw", images_BCHW, luma)[:, None]
+    channels = preprocessing.channels
+    mean = torch.tensor(preprocessing.mean[:channels], device=images_BCHW.device)[:, None, None]
+    std = torch.tensor(preprocessing.std[:channels], device=images_BCHW.device)[:, None, None]
+    return images_BCHW.sub_(mean).div_(std)
+
+
+def _short_side_to(side: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width after the shorter side becomes `side`, the longer cut to whole pixels as torchvision does."""
+    if height <= width:
+        return side, max(1, math.floor(side * width / height))
+    return max(1, math.floor(side * height / width)), side

@@ -1,0 +1,68 @@
+"""Files to pictures: read, decode and reduce in threads, answer in order. Training and prediction both begin here."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from tapetum.data.decode import BadPicture, decode
+from tapetum.data.prepare import reduce
+from tapetum.data.samples import Samples
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one file gave: its picture (uint8 RGB, H x W x 3, reduced), or the reason why there is none."""
+
+    picture: np.ndarray | None
+    reason: str
+    """Empty where there is a picture."""
+    sha256: str
+    """Of the file's bytes; empty where they could not be read."""
+
+
+def read_pictures(samples: Samples, reduce_to: int) -> Iterator[Reading]:
+    """One `Reading` for every file of `samples`, in their order. A file that gives no picture stops nothing."""
+
+    def read(i: int) -> Reading:
+        try:
+            data = samples.read(i)
+        except OSError as error:
+            return Reading(None, f"could not be read: {error.strerror or error}", "")
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            return Reading(reduce(decode(data), reduce_to), "", digest)
+        except BadPicture as reason:
+            return Reading(None, str(reason), digest)
+
+    return in_threads(read, range(len(samples)))
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map(work, items)` on as many threads as there are cores, with only a few results in flight, so memory stays flat."""
+    threads = num_cores()
+    running: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                running.append(pool.submit(work, item))
+                if len(running) >= 4 * threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,92 @@
+"""Which pictures train, which validate, which test: seeded, stratified, or exactly as the study notes do it."""
+
+import random
+import re
+
+import numpy as np
+
+from tapetum.data.samples import Samples
+from tapetum.errors import UserError
+
+NOTES_NUMBERS = (0, 250)
+_NOTES_TRAIN, _NOTES_TEST = 400, 10
+
+
+def split(samples: Samples, val: float, test: float, seed: int) -> Samples:
+    """`samples` with every picture in "train", "val" or (if `test` > 0) "test".
+
+    A split that the data came with is kept; only what it lacks is taken, stratified by class, from its training part: a
+    validation part always. Pictures without a split in a CSV that has one for others count as training pictures.
+
+    Raises:
+        UserError: a class has too few pictures to stand in every part.
+    """
+    splits = np.where(samples.splits == "", "train", samples.splits).astype(object)
+    if not (samples.splits == "test").any() and test > 0:
+        splits = _take(samples, splits, "test", test, seed)
+    if not (samples.splits == "val").any():
+        taken = val / (1 - test) if test > 0 else val
+        splits = _take(samples, splits, "val", taken, seed)
+    return samples.with_splits(splits)
+
+
+def notes_split(samples: Samples) -> Samples:
+    """The study notes' split: files sorted class by class, `random.seed(42)`, shuffled; 400 train, the last 10 test.
+
+    The rest between them validates. On the book's 502 photos: 400 (199 cats, 201 dogs), 92 and 10 (7 cats, 3 dogs). Of fewer
+    than 502 pictures the same share trains and tests. `samples` must not hold unreadable files, as the notes drop them before.
+    """
+    order = sorted(range(len(samples)), key=lambda i: (samples.labels[i], samples.names[i]))
+    random.Random(42).shuffle(order)
+    num_train, num_test = notes_counts(len(order))
+    splits = np.full(len(samples), "val", object)
+    splits[order[:num_train]] = "train"
+    splits[order[len(order) - num_test :]] = "test"
+    return samples.with_splits(splits)
+
+
+def notes_counts(count: int) -> tuple[int, int]:
+    """How many of `count` pictures train and test in the notes' split; scaled down where there are fewer than 502.
+
+    >>> notes_counts(502), notes_counts(251)
+    ((400, 10), (200, 5))
+    """
+    if count >= 502:
+        return _NOTES_TRAIN, _NOTES_TEST
+    if count < 5:
+        raise UserError(f"{count} pictures are too few for the notes' split: it needs 5 or more (502 to be exact).")
+    return round(count * _NOTES_TRAIN / 502), max(1, round(count * _NOTES_TEST / 502))
+
+
+def numbers_range(text: str, notes: bool) -> tuple[int, int] | None:
+    """The range of file numbers that the setting `numbers` names: "all" and "auto" give None (all files).
+
+    With the notes' split "auto" means the book's photos, 0 to 250 of each class.
+
+    >>> numbers_range("251-1000", notes=False)
+    (251, 1000)
+    """
+    if text == "all" or (text == "auto" and not notes):
+        return None
+    if text == "auto":
+        return NOTES_NUMBERS
+    match = re.fullmatch(r"(\d+)(?:-|\.\.)(\d+)", text.strip())
+    if match is None or int(match[1]) > int(match[2]):
+        raise UserError(f"numbers is '{text}': expected a range such as 0-250, or all.")
+    return int(match[1]), int(match[2])
+
+
+def _take(samples: Samples, splits: np.ndarray, part: str, share: float, seed: int) -> np.ndarray:
+    """Move a `share` of each class's training pictures, at least one, into `part`."""
+    splits = splits.copy()
+    generator = np.random.Generator(np.random.Philox(key=[seed, 4]))
+    for label, name in enumerate(samples.classes):
+        of_class = np.flatnonzero((splits == "train") & (samples.labels == label))
+        count = max(1, round(len(of_class) * share))
+        if len(of_class) <= count:
+            raise UserError(
+                f"class '{name}' has {len(of_class)} readable picture(s) to share between training and {part}: expected 2 or "
+                "more. Add pictures or leave the class out."
+            )
+        splits[generator.permutation(of_class)[:count]] = part
+    return splits

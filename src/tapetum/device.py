@@ -1,0 +1,41 @@
+"""The device to compute on, chosen and named; and mixed precision where it pays."""
+
+import platform
+
+import torch
+
+from tapetum.errors import UserError
+
+
+def choose(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" takes an accelerator if there is one, else the CPU.
+
+    Raises:
+        UserError: no device of that name here.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device '{name}' cannot be used here ({reason}). Expected auto, cpu, or an accelerator of this machine.") from error
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, such as "cpu (2 threads, x86_64)"."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads, {platform.machine()})"
+    return str(device)
+
+
+def mixed_precision(device: torch.device, precision: str) -> bool:
+    """Whether to compute in half precision: when asked for, or by itself on CUDA. Never by itself on a CPU, where most
+    machines only emulate it, a hundred times slower.
+    """
+    return precision == "mixed" or (precision == "auto" and device.type == "cuda")

@@ -1,0 +1,124 @@
+"""Evaluation of a trained classifier on labelled pictures, with what it was trained on told apart."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapetum.data.sources import find_samples
+from tapetum.data.splits import numbers_range
+from tapetum.errors import UserError, did_you_mean
+from tapetum.evaluation import metrics
+from tapetum.evaluation.metrics import Metrics, format_metrics
+from tapetum.inference.classifier import BATCH, load
+from tapetum.inference.predict import Predictions, predict_samples
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a classifier does on labelled pictures."""
+
+    metrics: Metrics
+    """Of the pictures that count: those it was not trained on, or all where none or all of them were."""
+    trained_on: Metrics | None
+    """Of the pictures that were in its training, where only some were; their accuracy says little."""
+    predictions: Predictions
+    note: str
+    """What a reader must know of the numbers; empty if nothing."""
+
+    def text(self) -> str:
+        """The evaluation for a terminal."""
+        lines = [format_metrics(self.metrics)]
+        if self.trained_on is not None:
+            lines.append(f"On the pictures it was trained on: {self.trained_on.accuracy}")
+        if self.note:
+            lines.append(self.note)
+        for name, reason in self.predictions.unreadable:
+            lines.append(f"left out: {name}: {reason}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation as JSON values."""
+        return {
+            "metrics": self.metrics.to_json(),
+            "trained_on": self.trained_on.to_json() if self.trained_on is not None else None,
+            "note": self.note,
+            "unreadable": dict(self.predictions.unreadable),
+        }
+
+
+def evaluate(
+    run: str | Path, data: str | Path, numbers: str = "all", batch: int = BATCH, on: str = "auto"
+) -> Evaluation:
+    """Evaluate the classifier of `run` on the labelled pictures of `data`.
+
+    Args:
+        run: a run folder, or a model file (which does not know the pictures that it was trained on).
+        data: any layout that training takes. Data with a test part are judged on it, else with a validation part on that.
+        numbers: a range of file numbers such as "251-1000", or "all".
+        batch: pictures computed at once.
+        on: the device.
+
+    Raises:
+        UserError: no such run or data, or a class that the classifier does not know.
+    """
+    classifier = load(run, on)
+    samples = find_samples(data, numbers_range(numbers, notes=False))
+    note = ""
+    for part in ("test", "val"):
+        if (samples.splits == part).any():
+            samples = samples.of_split(part)
+            note = f"Judged on the {part} part of the data."
+            break
+    index = _class_index(samples.classes, classifier.classes_)
+    predictions = predict_samples(classifier, samples, batch)
+    if not predictions.names:
+        raise UserError(f"none of the {len(samples):,} files of {data} is a picture that can be read: nothing to evaluate.")
+    labels = index[samples.labels[predictions.rows]]
+    seen = _seen(Path(run), predictions)
+    return _judge(labels, predictions, seen, note)
+
+
+def _judge(labels: np.ndarray, predictions: Predictions, seen: np.ndarray, note: str) -> Evaluation:
+    def of(rows: np.ndarray) -> Metrics:
+        return metrics.evaluate(labels[rows], predictions.probabilities_NK[rows], predictions.classes)
+
+    if seen.all():
+        warning = "All of these pictures were in its training: this accuracy says nothing about new ones."
+        return Evaluation(of(seen), None, predictions, f"{note} {warning}".strip())
+    if not seen.any():
+        return Evaluation(of(~seen), None, predictions, note)
+    told = f"{seen.sum():,} of the {len(seen):,} pictures were in its training; the accuracy above is that of the other {(~seen).sum():,}."
+    return Evaluation(of(~seen), of(seen), predictions, f"{note} {told}".strip())
+
+
+def _class_index(names: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
+    """For each class of the data, its number in the classifier: the same name, or the same but for upper and lower case."""
+    folded: dict[str, list[int]] = {}
+    for k, name in enumerate(known):
+        folded.setdefault(name.casefold(), []).append(k)
+    numbers = []
+    for name in names:
+        alike = folded.get(name.casefold(), [])
+        if name in known:
+            numbers.append(known.index(name))
+        elif len(alike) == 1:
+            numbers.append(alike[0])
+        else:
+            raise UserError(
+                f"class '{name}' of the data was not in the training, which knew {', '.join(known)}.{did_you_mean(name, known)} "
+                "Rename the class or leave it out."
+            )
+    return np.array(numbers, np.int64)
+
+
+def _seen(run: Path, predictions: Predictions) -> np.ndarray:
+    """Which of the predicted pictures the run was trained on, by the content of their files."""
+    table = (run if run.is_dir() else run.parent) / "splits.csv"
+    trained: set[str] = set()
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as file:
+            trained = {row["sha256"] for row in csv.DictReader(file) if row["split"] == "train"}
+    return np.array([digest in trained for digest in predictions.sha256], bool)

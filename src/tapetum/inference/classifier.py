@@ -1,0 +1,212 @@
+"""The classifier: a network, its class names and its exact preprocessing, in memory and as one file.
+
+There is one way from pictures to probabilities, `probabilities`. Validation during training, evaluation, prediction and
+whatever comes after them go through it, so what was measured is what is delivered.
+
+Letters in names: B pictures of a batch, N all pictures, H height, W width, S side of the square, K classes.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+
+import tapetum
+from tapetum import device, models, tensorfile
+from tapetum.config import Fit
+from tapetum.data.decode import BadPicture, decode
+from tapetum.data.prepare import Preprocessing, fit, reduce, to_input
+from tapetum.errors import UserError
+
+MODEL_FILE = "model.safetensors"
+BATCH = 32
+_FORMAT = 1
+
+Picture = str | Path | bytes | Image.Image | np.ndarray
+
+
+@torch.inference_mode()
+def probabilities(
+    network: torch.nn.Module, batches_BHWC: Iterable[np.ndarray], preprocessing: Preprocessing, flip: bool, on: torch.device
+) -> np.ndarray:
+    """Class probabilities (N, K), float64, rows that sum to 1, of uint8 squares (B, S, S, 3).
+
+    The softmax of the network's output; with `flip`, the mean of it for a picture and for its mirror image. The network
+    computes in evaluation mode (no dropout) and is left in the mode that it was in.
+    """
+    was_training = network.training
+    network.eval()
+    rows = []
+    for images_BHWC in batches_BHWC:
+        inputs_BCHW = to_input(torch.from_numpy(images_BHWC).to(on), preprocessing)
+        views = [inputs_BCHW, inputs_BCHW.flip(3)] if flip else [inputs_BCHW]
+        # float64 is made on the CPU: some accelerators have none.
+        rows.append(sum(torch.softmax(network(view).cpu().double(), 1) for view in views) / len(views))
+    network.train(was_training)
+    return torch.cat(rows).numpy() if rows else np.zeros((0, 0))
+
+
+@dataclass
+class Classifier:
+    """A trained image classifier with scikit-learn's words: `classes_`, `predict`, `predict_proba`.
+
+    `tapetum.load` reads one from a run folder or a model file.
+    """
+
+    network: torch.nn.Module
+    network_name: str
+    classes_: tuple[str, ...]
+    """Class names; column k of the probabilities belongs to `classes_[k]`."""
+    preprocessing: Preprocessing
+    flip: bool
+    """Average over a picture and its mirror image."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What the model file tells besides: metrics, settings, a fingerprint of the training data, versions."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def predict_proba(self, pictures: Sequence[Picture] | Picture, batch: int = BATCH) -> np.ndarray:
+        """Probabilities (N, K), float64, each row summing to 1; column k is `classes_[k]`.
+
+        Args:
+            pictures: paths, encoded bytes, PIL images, or uint8 arrays (H, W, 3) RGB or (H, W) grey; one or many.
+            batch: pictures computed at once; changes the time and memory, and the result by at most rounding.
+
+        Raises:
+            UserError: an item is not a readable picture; it is named.
+        """
+        items = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        squares = (self.prepare(_as_array(item, i)) for i, item in enumerate(items))
+        return self.from_squares(squares, batch)
+
+    def predict(self, pictures: Sequence[Picture] | Picture, batch: int = BATCH) -> list[str]:
+        """The most probable class name of each picture; arguments as in `predict_proba`."""
+        return [self.classes_[k] for k in self.predict_proba(pictures, batch).argmax(1)]
+
+    def prepare(self, picture_HWC: np.ndarray) -> np.ndarray:
+        """The uint8 square (S, S, 3) that the network sees of a decoded picture."""
+        return fit(reduce(picture_HWC, self.preprocessing.reduce), self.preprocessing)
+
+    def from_squares(self, squares: Iterable[np.ndarray], batch: int = BATCH) -> np.ndarray:
+        """Probabilities (N, K) of prepared squares (S, S, 3), uint8."""
+        found = probabilities(self.network, _batched(squares, batch), self.preprocessing, self.flip, self.device)
+        return found if len(found) else np.zeros((0, len(self.classes_)))
+
+    def save(self, path: str | Path) -> str:
+        """Write the classifier as one file, whole or not at all; its SHA-256 comes back.
+
+        Raises:
+            UserError: the file cannot be written; an old one is unchanged.
+        """
+        about = {
+            **self.about,
+            "format": _FORMAT,
+            "tapetum": tapetum.__version__,
+            "torch": torch.__version__,
+            "network": self.network_name,
+            "classes": list(self.classes_),
+            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "flip": self.flip,
+        }
+        return tensorfile.save(Path(path), self.network.state_dict(), about)
+
+
+def load(path: str | Path, on: str = "auto") -> Classifier:
+    """The classifier in a run folder or a model file. The file's hash and content are checked; nothing in it can execute.
+
+    Args:
+        path: a run folder (`runs/photos`) or a model file (`model.safetensors`).
+        on: the device to compute on: auto, cpu, cuda, ...
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it is not a model.
+    """
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.exists():
+        what = f"{path} holds no {MODEL_FILE}" if path.is_dir() else f"{path} does not exist"
+        raise UserError(f"{what}: expected a run folder or a model file that `tapetum train` wrote.")
+    tensors, about = tensorfile.load(file)
+    try:
+        return _from_parts(tensors, about, on)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file} is not a model that this version of tapetum can use ({reason}). Train again.") from error
+
+
+def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str) -> Classifier:
+    if about["format"] != _FORMAT:
+        raise ValueError(f"format {about['format']}, expected {_FORMAT}")
+    classes = tuple(about["classes"])
+    if len(set(classes)) < 2 or not all(isinstance(name, str) for name in classes):
+        raise ValueError("class names that are not two or more different texts")
+    preprocessing = _preprocessing(about["preprocessing"])
+    if not isinstance(about["flip"], bool):
+        raise ValueError("flip is not true or false")
+    with torch.device("meta"):  # shapes first: a file cannot ask for more memory than its tensors have
+        network = models.build(about["network"], len(classes), preprocessing.size)
+    for name, tensor in network.state_dict().items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            raise ValueError(f"tensor {name} is missing or of another shape")
+    network.load_state_dict(tensors, assign=True)
+    where = device.choose(on)
+    network.to(where).to(memory_format=torch.channels_last)
+    return Classifier(network.eval(), about["network"], classes, preprocessing, about["flip"], about, where)
+
+
+def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
+    found = Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+    sides = (found.size, found.resize, found.reduce)
+    if not all(isinstance(side, int) and 1 <= side <= 65_535 for side in sides) or found.resize < found.size:
+        raise ValueError(f"picture sides {sides}")
+    if found.fit not in get_args(Fit) or found.channels not in (1, 3):
+        raise ValueError(f"fit {found.fit!r} with {found.channels!r} channels")
+    numbers = (*found.mean, *found.std)
+    if len(found.mean) < found.channels or len(found.std) < found.channels or not all(map(_finite, numbers)):
+        raise ValueError("mean or std")
+    if min(found.std) <= 0:
+        raise ValueError("a std that is not positive")
+    return found
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
+    rows: list[np.ndarray] = []
+    for square in squares:
+        rows.append(square)
+        if len(rows) == batch:
+            yield np.stack(rows)
+            rows = []
+    if rows:
+        yield np.stack(rows)
+
+
+def _as_array(picture: Picture, position: int) -> np.ndarray:
+    """Any accepted form of a picture as uint8 RGB (H, W, 3)."""
+    try:
+        if isinstance(picture, str | Path):
+            return decode(Path(picture).read_bytes())
+        if isinstance(picture, bytes):
+            return decode(picture)
+    except (OSError, BadPicture) as error:
+        name = picture if isinstance(picture, str | Path) else f"picture {position} (bytes)"
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{name} is not a picture that can be read: {reason}. Leave it out or replace it.") from error
+    if isinstance(picture, Image.Image):
+        return np.asarray(picture.convert("RGB"))
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim not in (2, 3):
+        what = f"a {picture.dtype} array of shape {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
+        raise UserError(f"picture {position} is {what}: expected a path, bytes, a PIL image, or a uint8 array (H, W, 3).")
+    if picture.ndim == 2:
+        picture = np.repeat(picture[:, :, None], 3, 2)
+    if picture.shape[2] != 3 or 0 in picture.shape:
+        raise UserError(f"picture {position} is an array of shape {picture.shape}: expected (H, W, 3) RGB or (H, W) grey.")
+    return np.ascontiguousarray(picture)

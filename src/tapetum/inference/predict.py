@@ -1,0 +1,122 @@
+"""Predictions for files: read, prepare, compute, and the table that comes out, on screen and as CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from tapetum.data.reading import read_pictures
+from tapetum.data.samples import Samples
+from tapetum.errors import UserError
+from tapetum.files import write_text
+from tapetum.inference.classifier import BATCH, Classifier
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of files. Rows of `probabilities_NK` belong to `names`; files without a picture are apart."""
+
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    rows: np.ndarray
+    """(N,) int64: where each predicted file stands in the samples that were asked about."""
+    probabilities_NK: np.ndarray
+    sha256: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...]
+    """Name and reason of each file that gave no picture. They are in no other field."""
+
+    def frame(self) -> "pd.DataFrame":
+        """A DataFrame: path, label (the most probable class), probability (of it), then a column for each class."""
+        import pandas as pd
+
+        best = self.probabilities_NK.argmax(1)
+        columns: dict[str, object] = {
+            "path": list(self.names),
+            "label": [self.classes[k] for k in best],
+            "probability": self.probabilities_NK[np.arange(len(best)), best],
+        }
+        columns |= {f"p_{name}": self.probabilities_NK[:, k] for k, name in enumerate(self.classes)}
+        return pd.DataFrame(columns)
+
+
+def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH) -> Predictions:
+    """The predictions of `classifier` for every file of `samples`, in their order; unreadable ones are listed."""
+    names: list[str] = []
+    rows: list[int] = []
+    hashes: list[str] = []
+    unreadable: list[tuple[str, str]] = []
+
+    def squares() -> Iterator[np.ndarray]:
+        readings = read_pictures(samples, classifier.preprocessing.reduce)
+        progress = tqdm(readings, total=len(samples), desc="predicting", unit="", leave=False, disable=None)
+        for i, reading in enumerate(progress):
+            if reading.picture is None:
+                unreadable.append((samples.names[i], reading.reason))
+                continue
+            names.append(samples.names[i])
+            rows.append(i)
+            hashes.append(reading.sha256)
+            yield classifier.prepare(reading.picture)
+
+    found_NK = classifier.from_squares(squares(), batch)
+    return Predictions(
+        classes=classifier.classes_,
+        names=tuple(names),
+        rows=np.array(rows, np.int64),
+        probabilities_NK=found_NK,
+        sha256=tuple(hashes),
+        unreadable=tuple(unreadable),
+    )
+
+
+def write_predictions(predictions: Predictions, path: Path) -> None:
+    """Write the predictions as CSV: path, label, probability, p_CLASS..., reason (filled where a file gave no picture)."""
+    frame = predictions.frame().assign(reason="")
+    lost = frame.iloc[:0].reindex(range(len(predictions.unreadable)))
+    lost["path"] = [name for name, _ in predictions.unreadable]
+    lost["reason"] = [reason for _, reason in predictions.unreadable]
+    table = _to_csv(frame) + (_to_csv(lost, header=False) if len(lost) else "")
+    write_text(path, table)
+
+
+def write_kaggle(predictions: Predictions, path: Path) -> tuple[str, int]:
+    """Write the study notes' file: `id,label`, label = the probability of the positive class, sorted by id as a number.
+
+    The id is the number in the file's name (113 for `dog.113.jpg`), the positive class "dog" if there is one, else the second
+    of the two. As in the notes the id drops the class, so `cat.15.jpg` and `dog.15.jpg` share one.
+
+    Returns:
+        The positive class, and how many ids stand more than once.
+
+    Raises:
+        UserError: not two classes, or a file name without a number.
+    """
+    if len(predictions.classes) != 2:
+        raise UserError(f"--kaggle needs a classifier of two classes; this one has {len(predictions.classes)}.")
+    folded = [name.casefold() for name in predictions.classes]
+    positive = next((k for k, name in enumerate(folded) if name in ("dog", "dogs")), 1)
+    rows = []
+    for name, p in zip(predictions.names, predictions.probabilities_NK[:, positive], strict=True):
+        numbers = re.findall(r"\d+", Path(name).stem)
+        if not numbers:
+            raise UserError(f"--kaggle: the file name '{name}' holds no number to be its id. Rename it or leave --kaggle out.")
+        rows.append((int(numbers[-1]), float(p)))
+    rows.sort(key=lambda row: row[0])
+    write_text(path, "id,label\n" + "".join(f"{number},{p!r}\n" for number, p in rows))
+    return predictions.classes[positive], len(rows) - len({number for number, _ in rows})
+
+
+def _to_csv(frame: "pd.DataFrame", header: bool = True) -> str:
+    buffer = io.StringIO()
+    # repr of a float64 reads back as the same number: a CSV compares to the bit.
+    frame.to_csv(buffer, index=False, header=header, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+    return buffer.getvalue()

@@ -1,0 +1,360 @@
+"""The main job, from a folder of pictures to a run folder: find, read, split, choose, train, evaluate, write.
+
+    runs/photos/
+      model.safetensors   the classifier
+      settings.toml       what was asked, and what "auto" decided and why
+      log.jsonl           one line an epoch
+      splits.csv          which picture was in which part, with its content hash
+      left_out.csv        files that gave no picture, with the reason (only if there are any)
+      predictions.csv     the predictions behind the metrics
+      metrics.json        accuracy and the rest, with intervals
+      grid.png            some of these predictions
+      curves.png          the learning curves
+      report.html         all of it on one page
+      checkpoint/         the newest states, for --resume
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import tapetum
+from tapetum import device, models
+from tapetum.config import Recipe, Settings, settings_from, to_toml
+from tapetum.data import splits
+from tapetum.data.cache import Pictures, open_pictures
+from tapetum.data.decode import BadPicture, decode
+from tapetum.data.loader import TrainingLoader, ValidationLoader
+from tapetum.data.samples import Samples
+from tapetum.data.sources import find_samples
+from tapetum.errors import UserError
+from tapetum.evaluation import metrics
+from tapetum.evaluation.metrics import Metrics
+from tapetum.files import write_csv, write_text
+from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
+from tapetum.looking.grids import curves, prediction_grid
+from tapetum.looking.report import write_report
+from tapetum.training import estimate, loop, recipes
+from tapetum.training.checkpoint import Progress
+
+# Batches of validation pictures: of the size that prediction uses, so that both round alike.
+_BATCH = 32
+# How many pictures are looked at before a recipe is chosen, and how many stand in the grid.
+_LOOK, _GRID = 32, 20
+# Of a time budget, what is kept for evaluation and for writing the results.
+_RESERVE_SECONDS, _RESERVE_SHARE = 3.0, 0.02
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training left."""
+
+    classifier: Classifier
+    metrics: dict[str, Metrics]
+    """Of the parts of the data that did not train: "val", and "test" if there is one."""
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The readable pictures of the data and their parts."""
+
+    pictures: Pictures
+    rows: np.ndarray
+    """(N,) where each readable picture stands in `pictures`."""
+    samples: Samples
+    """The same N pictures with label and split."""
+
+    def part(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and labels of one split."""
+        chosen = self.samples.splits == split
+        return self.rows[chosen], self.samples.labels[chosen]
+
+    def fingerprint(self) -> str:
+        """A hash of what was learnt from: contents, labels and parts, whatever the files are called."""
+        lines = sorted(
+            f"{self.pictures.hashes[row]} {self.samples.classes[label]} {split}"
+            for row, label, split in zip(self.rows, self.samples.labels, self.samples.splits, strict=True)
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def say_to_stderr(line: str) -> None:
+    """Talk for the person who waits: stderr, so that stdout holds only answers."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def train(
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    settings: Settings | None = None,
+    say: Callable[[str], None] = say_to_stderr,
+    **options: Any,
+) -> Run:
+    """Train a classifier from labelled pictures and evaluate it on pictures that it did not train on.
+
+    Args:
+        data: a folder, a CSV or an archive; see `tapetum train --help` for the layouts.
+        out: the run folder to write; by default a new one, `runs/NAME`.
+        resume: go on from the newest checkpoint in `out`.
+        overwrite: replace the run that is in `out`.
+        settings: all settings at once, or
+        **options: single ones by name, such as `minutes=5`, `model="lenet"` (see `tapetum.config.Settings`).
+        say: takes the lines of talk; by default they go to stderr.
+
+    Returns:
+        The run: `.classifier`, `.metrics` and `.folder`.
+
+    Raises:
+        UserError: something in the data, the settings or the folder that the caller can mend.
+        tapetum.training.signals.Interrupted: stopped by Ctrl-C; the state is saved.
+    """
+    begun = time.monotonic()
+    settings = settings or settings_from(options, "train()")
+    where = device.choose(settings.device)
+    samples = _find(data, settings, say)
+    folder = _run_folder(Path(data), out, resume, overwrite)
+
+    facts = _look(samples, settings)
+    recipe, why = recipes.choose(settings, facts)
+    preprocessing = recipes.preprocessing(recipe)
+    say(why)
+    torch.manual_seed(settings.seed)
+    network = models.build(recipe.model, len(samples.classes), recipe.size)
+
+    table = _read(samples, preprocessing.reduce, settings, say)
+    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    identity = {**dataclasses.asdict(recipe), "seed": settings.seed, "data": table.fingerprint()}
+    _write_beginning(folder, samples, table, settings, recipe, why)
+
+    train_rows, train_labels = table.part("train")
+    val_rows, val_labels = table.part("val")
+    loader = TrainingLoader(
+        table.pictures, train_rows, train_labels, len(samples.classes), recipe, preprocessing, settings.seed, where
+    )
+    _say_estimate(network, recipe, loader, settings, say)
+    deadline = float("inf")
+    if settings.minutes != "auto":
+        budget = settings.minutes * 60
+        deadline = budget - (time.monotonic() - begun) - _RESERVE_SECONDS - _RESERVE_SHARE * budget
+    task = loop.Task(
+        training=loader,
+        validation=ValidationLoader(table.pictures, val_rows, preprocessing, _BATCH),
+        validation_labels=val_labels,
+        recipe=recipe,
+        seed=settings.seed,
+        device=where,
+        mixed=device.mixed_precision(where, settings.precision),
+        folder=folder / "checkpoint",
+        identity=identity,
+        deadline=deadline,
+    )
+    with (folder / "log.jsonl").open("a" if resume else "w", encoding="utf-8") as log:
+        progress = loop.fit(task, network, resume, say, lambda entry: print(json.dumps(entry), file=log, flush=True))
+    if progress.epoch == 0:
+        raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
+
+    classifier = Classifier(
+        network=network.eval(),
+        network_name=recipe.model,
+        classes_=samples.classes,
+        preprocessing=preprocessing,
+        flip=recipe.flip == "on",
+        device=where,
+    )
+    found = _evaluate(classifier, table, folder)
+    classifier.about = {
+        "metrics": {split: result.to_json() for split, result in found.items()},
+        "data": {"fingerprint": table.fingerprint(), "counts": {s: len(table.part(s)[0]) for s in ("train", "val", "test")}},
+        "settings": {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe)},
+        "training": {"epochs": progress.epoch, "kept": recipe.keep, "best_epoch": progress.best_epoch},
+    }
+    classifier.save(folder / MODEL_FILE)
+    _write_end(folder, classifier, found, progress, recipe, len(table.pictures.reasons))
+    say(f"trained in {_duration(progress.seconds)}, all done in {_duration(time.monotonic() - begun)}; written to {folder}")
+    return Run(classifier, found, folder)
+
+
+def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> Samples:
+    numbers = splits.numbers_range(settings.numbers, settings.split == "notes")
+    try:
+        samples = find_samples(data, numbers)
+    except UserError:
+        # By itself the notes' split takes the book's photos; data without such numbers are taken whole.
+        if settings.numbers != "auto" or numbers is None:
+            raise
+        samples, numbers = find_samples(data), None
+    say(f"{data}: {samples.describe()}")
+    if numbers is not None and settings.numbers == "auto":
+        say(f"the book's photos, numbers {numbers[0]} to {numbers[1]} (--numbers all would take every file)")
+    return samples
+
+
+def _run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
+    """The folder to write: the one asked for, or a new one of the data's name under `runs`."""
+    if out is None:
+        name = data.resolve().name.split(".")[0] or "run"
+        folder = Path("runs") / name
+        number = 2
+        while folder.exists() and not (resume or overwrite):
+            folder, number = Path("runs") / f"{name}-{number}", number + 1
+    else:
+        folder = Path(out)
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise UserError(f"the run folder {folder} lies inside the pictures {data}: nothing is written there. Choose another --out.")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
+    content = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if content and not content & {"settings.toml", MODEL_FILE}:
+        raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
+    if content and not (resume or overwrite):
+        raise UserError(f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out.")
+    if overwrite and not resume:
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    return folder
+
+
+def _look(samples: Samples, settings: Settings) -> recipes.Facts:
+    """What a recipe is chosen by: how many pictures train, and the size and colour of some of them."""
+    sides, grey = [], True
+    for i in np.unique(np.linspace(0, len(samples) - 1, _LOOK).astype(int)):
+        try:
+            picture = decode(samples.read(int(i)))
+        except (OSError, BadPicture):
+            continue  # it is listed when all are read
+        sides.append(min(picture.shape[:2]))
+        grey = grey and bool((picture == picture[:, :, :1]).all())
+    if settings.split == "notes":
+        count = splits.notes_counts(len(samples))[0]
+    elif (samples.splits == "train").any():
+        count = int((samples.splits == "train").sum())
+    else:
+        count = round(len(samples) * (1 - settings.val - settings.test))
+    return recipes.Facts(count, len(samples.classes), int(np.median(sides)) if sides else 1, grey)
+
+
+def _read(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> _Table:
+    """Decode everything, leave out and list what gives no picture, and split the rest."""
+    pictures = open_pictures(samples, reduce_to, settings.cache == "on")
+    bad = pictures.reasons
+    if bad:
+        say(f"left out {len(bad):,} of {len(samples):,} files:")
+        for i in list(bad)[:10]:
+            say(f"  {samples.names[i]}: {bad[i]}")
+        if len(bad) > 10:
+            say(f"  and {len(bad) - 10:,} more, all in left_out.csv")
+    rows = np.array([i for i in range(len(samples)) if i not in bad], np.int64)
+    readable = samples.select(rows)
+    for name, count in readable.counts().items():
+        if count == 0:
+            example = next(i for i in bad if samples.classes[samples.labels[i]] == name)
+            raise UserError(
+                f"class '{name}' has no readable picture ({samples.names[example]}: {bad[example]}): expected two or more. "
+                "Replace its files or remove the class."
+            )
+    if settings.split == "notes":
+        readable = splits.notes_split(readable)
+    else:
+        readable = splits.split(readable, settings.val, settings.test, settings.seed)
+    table = _Table(pictures, rows, readable)
+    say("split: " + ", ".join(f"{len(table.part(s)[0]):,} {s}" for s in ("train", "val", "test") if len(table.part(s)[0])))
+    return table
+
+
+def _write_beginning(
+    folder: Path, samples: Samples, table: _Table, settings: Settings, recipe: Recipe, why: str
+) -> None:
+    versions = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin), "why": why}
+    tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": versions}
+    head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
+    write_text(folder / "settings.toml", head + to_toml(tables))
+    readable = table.samples
+    write_csv(
+        folder / "splits.csv",
+        ["path", "label", "split", "sha256"],
+        (
+            (name, readable.classes[label], split, table.pictures.hashes[row])
+            for name, label, split, row in zip(readable.names, readable.labels, readable.splits, table.rows, strict=True)
+        ),
+    )
+    if table.pictures.reasons:
+        reasons = table.pictures.reasons
+        write_csv(folder / "left_out.csv", ["path", "reason"], ((samples.names[i], reasons[i]) for i in reasons))
+
+
+def _say_estimate(
+    network: torch.nn.Module, recipe: Recipe, loader: TrainingLoader, settings: Settings, say: Callable[[str], None]
+) -> None:
+    step = estimate.seconds_per_step(network, recipe, loader.num_classes, loader.device)
+    seconds = step * len(loader) * recipe.epochs
+    gigabytes = estimate.memory_bytes(network, recipe) / 1e9
+    parameters = sum(p.numel() for p in network.parameters())
+    say(
+        f"{recipe.model} ({parameters:,} parameters) on {device.describe(loader.device)}: {recipe.epochs} epochs of "
+        f"{len(loader)} steps, about {_duration(seconds)} and {gigabytes:.1f} GB of memory"
+        + (f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else "")
+    )
+
+
+def _evaluate(classifier: Classifier, table: _Table, folder: Path) -> dict[str, Metrics]:
+    """Metrics of every part that did not train, predictions.csv, and the grid of some of them."""
+    found: dict[str, Metrics] = {}
+    lines: list[list[object]] = []
+    for split in ("val", "test"):
+        rows, labels = table.part(split)
+        if not len(rows):
+            continue
+        squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, _BATCH)
+        found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.flip, classifier.device)
+        found[split] = metrics.evaluate(labels, found_NK, classifier.classes_)
+        for row, label, p_K in zip(rows, labels, found_NK, strict=True):
+            best = int(p_K.argmax())
+            head = [table.pictures.samples.names[row], split, classifier.classes_[label], classifier.classes_[best]]
+            lines.append([*head, float(p_K[best]), "yes" if best == label else "no", *map(float, p_K)])
+        # The last part wins: the test pictures if there are any, as in the notes.
+        some = np.random.default_rng(0).permutation(len(rows))[:_GRID]
+        prediction_grid(
+            [table.pictures[int(rows[i])] for i in some],
+            [classifier.classes_[labels[i]] for i in some],
+            [classifier.classes_[found_NK[i].argmax()] for i in some],
+            [float(found_NK[i].max()) for i in some],
+            folder / "grid.png",
+        )
+    header = ["path", "split", "label", "predicted", "probability", "right", *(f"p_{name}" for name in classifier.classes_)]
+    write_csv(folder / "predictions.csv", header, lines)
+    return found
+
+
+def _write_end(
+    folder: Path, classifier: Classifier, found: dict[str, Metrics], progress: Progress, recipe: Recipe, left_out: int
+) -> None:
+    write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
+    curves(progress.history, folder / "curves.png")
+    write_report(folder, classifier, found, progress.seconds, recipe, left_out)
+
+
+def _duration(seconds: float) -> str:
+    """Time in words: "8 s", "2 min 5 s", "1 h 10 min".
+
+    >>> _duration(125)
+    '2 min 5 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
