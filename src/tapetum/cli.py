@@ -62,7 +62,7 @@ def train(
 
 def _answer(result: Any, as_json: bool) -> None:
     """A run's metrics on stdout, and what to do next."""
-    from tapetum.evaluation.metrics import format_metrics
+    from tapetum.evaluation.text import format_metrics
 
     if as_json:
         found = {split: metrics.to_json() for split, metrics in result.metrics.items()}

@@ -179,7 +179,8 @@ def train(
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
         "data": {"fingerprint": table.fingerprint(), "counts": {s: len(table.part(s)[0]) for s in ("train", "val", "test")}},
-        "settings": {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe)},
+        "settings": {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "why": why},
+        "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
         "training": {"epochs": progress.epoch, "kept": recipe.keep, "best_epoch": progress.best_epoch},
     }
     classifier.save(folder / MODEL_FILE)

@@ -11,7 +11,8 @@ from tapetum.data.sources import find_samples
 from tapetum.data.splits import numbers_range
 from tapetum.errors import UserError, did_you_mean
 from tapetum.evaluation import metrics
-from tapetum.evaluation.metrics import Metrics, format_metrics
+from tapetum.evaluation.metrics import Metrics
+from tapetum.evaluation.text import format_metrics
 from tapetum.inference.classifier import BATCH, load
 from tapetum.inference.predict import Predictions, predict_samples
 

@@ -1,0 +1,40 @@
+# `make demo` and `make test` each set up .venv by themselves; `make` alone lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("tapetum needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## the main job end to end on handwritten digits (under a minute once set up)
+	$(BIN)/tapetum demo
+
+test: check  ## every check and every test
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: $(STAMP)  ## format, lint, types, import contract
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)  ## put the source into shape
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+bench: $(STAMP)  ## the slow trainings and the speed ratios (tens of minutes)
+	$(BIN)/python -m pytest -m slow
+	$(BIN)/python benchmarks/speed.py
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) dist build tapetum-demo .pytest_cache .mypy_cache .ruff_cache

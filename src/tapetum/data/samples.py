@@ -1,0 +1,73 @@
+"""The table of pictures: a name, a label and a split for each, and the store that holds their bytes."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tapetum.data.stores import Store
+
+SPLITS = ("train", "val", "test")
+# Above this many, classes are summed up instead of listed.
+_LISTED_CLASSES = 12
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N files that should be pictures, in a fixed order."""
+
+    origin: Path
+    """What the user named: folder, CSV or archive."""
+    layout: str
+    """How labels were found, in words, such as "class folders"."""
+    store: Store
+    names: tuple[str, ...]
+    """N different names, as the store knows them."""
+    labels: np.ndarray
+    """(N,) int64 index into `classes`; -1 where there is no label."""
+    splits: np.ndarray
+    """(N,) of "train", "val", "test", or "" where the data do not say."""
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.labels) == len(self.splits):
+            raise ValueError(f"{len(self.names)} names, {len(self.labels)} labels and {len(self.splits)} splits")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, i: int) -> bytes:
+        """The bytes of file `i`. Raises OSError with the reason if they cannot be read."""
+        return self.store.read(self.names[i])
+
+    def stamps(self) -> list[tuple[int, int]]:
+        """For each file, two numbers that change when its content does."""
+        return [self.store.stamp(name) for name in self.names]
+
+    def select(self, rows: np.ndarray) -> "Samples":
+        """The files that `rows` (indices, or a mask) choose, in that order."""
+        chosen = np.arange(len(self))[rows]
+        names = tuple(self.names[i] for i in chosen)
+        return replace(self, names=names, labels=self.labels[chosen], splits=self.splits[chosen])
+
+    def of_split(self, split: str) -> "Samples":
+        """The files of one split."""
+        return self.select(self.splits == split)
+
+    def with_splits(self, splits: np.ndarray) -> "Samples":
+        """The same files with other splits."""
+        return replace(self, splits=np.asarray(splits, object))
+
+    def counts(self) -> dict[str, int]:
+        """The number of files of each class."""
+        return {name: int((self.labels == k).sum()) for k, name in enumerate(self.classes)}
+
+    def describe(self) -> str:
+        """The layout and the counts in one line: `class folders, 2,002 files: Cat 1,001, Dog 1,001`."""
+        counts = self.counts()
+        if len(counts) <= _LISTED_CLASSES:
+            listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        else:
+            listed = f"{len(counts)} classes of {min(counts.values()):,} to {max(counts.values()):,}"
+        parts = [f"{(self.splits == split).sum():,} {split}" for split in SPLITS if (self.splits == split).any()]
+        return f"{self.layout}, {len(self):,} files: {listed}" + (f" ({', '.join(parts)})" if parts else "")

@@ -1,0 +1,117 @@
+"""Every network by name. A builder is a function of the number of classes and the side of the square input.
+
+    @register("my-net", size=64, channels=3, title="seven words on it", paper="where it was described")
+    def my_net(num_classes: int, size: int) -> nn.Module: ...
+
+puts a network of one's own beside these: it can be trained, summed up and saved like any other (as long as the module that
+registers it is imported). Networks know nothing of data or training.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tapetum.errors import UserError, did_you_mean
+from tapetum.models.layers import Misfit, side_after
+
+Builder = Callable[[int, int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of the registry."""
+
+    name: str
+    build: Builder
+    """(num_classes, size) -> a network that maps float32 (B, channels, size, size) to (B, num_classes)."""
+    size: int
+    """Side of its own input, in pixels."""
+    channels: int
+    """3: RGB. 1: grey."""
+    title: str
+    """What it is, in a line."""
+    paper: str
+    """Where it was described."""
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(name: str, *, size: int, channels: int, title: str, paper: str) -> Callable[[Builder], Builder]:
+    """Put a builder function into the registry under `name`. Two of one name are a bug (ValueError)."""
+
+    def put(build: Builder) -> Builder:
+        if name in _ENTRIES:
+            raise ValueError(f"two networks are called '{name}'")
+        _ENTRIES[name] = Entry(name, build, size, channels, title, paper)
+        return build
+
+    return put
+
+
+def names() -> tuple[str, ...]:
+    """The names of all networks, in the order in which they were registered: the oldest idea first."""
+    return tuple(_ENTRIES)
+
+
+def entry(name: str) -> Entry:
+    """The registry's entry for `name`.
+
+    Raises:
+        UserError: there is no network of that name.
+    """
+    if name not in _ENTRIES:
+        raise UserError(f"no network is called '{name}'.{did_you_mean(name, _ENTRIES)} Known: {', '.join(_ENTRIES)}.")
+    return _ENTRIES[name]
+
+
+def build(name: str, num_classes: int, size: int | None = None) -> nn.Module:
+    """A freshly initialised network; its weights are drawn from torch's global generator.
+
+    Args:
+        name: a name of the registry.
+        num_classes: 2 or more.
+        size: side of the square input in pixels; None: the network's own.
+
+    Raises:
+        UserError: an unknown name, fewer than two classes, or a size that does not fit: the layer that it fails in and the
+            smallest size that fits are named.
+    """
+    found = entry(name)
+    size = found.size if size is None else size
+    if num_classes < 2:
+        raise UserError(f"{num_classes} classes: a classifier needs at least two.")
+    if size < 1:
+        raise UserError(f"size {size}: expected the side of the input in pixels, such as {found.size}.")
+    reason = _misfit(found, num_classes, size)
+    if reason:
+        smallest = next((s for s in range(size + 1, 4097) if not _misfit(found, num_classes, s)), None)
+        hint = f"the smallest size that fits is {smallest}" if smallest else f"use its own size, {found.size}"
+        raise UserError(f"{name} at {size}x{size}: {reason}; {hint}.")
+    return found.build(num_classes, size)
+
+
+def build_on_meta(name: str, num_classes: int, size: int | None = None) -> nn.Module:
+    """`build` without memory for the weights: for shapes and counts (torch's meta device)."""
+    with torch.device("meta"):
+        return build(name, num_classes, size)
+
+
+def _misfit(found: Entry, num_classes: int, size: int) -> str:
+    """Why a size does not fit: the first layer that is larger than its input; "" if all fit. Costs no memory."""
+    try:
+        with torch.device("meta"):
+            network = found.build(num_classes, size)
+            for name, layer in network.named_modules():
+                if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+                    layer.register_forward_pre_hook(lambda layer, inputs, name=name: _refuse_small(layer, inputs, name))
+            network.eval()(torch.empty(1, found.channels, size, size))
+    except Misfit as misfit:
+        return str(misfit)
+    return ""
+
+
+def _refuse_small(layer: nn.Module, inputs: tuple[torch.Tensor, ...], name: str) -> None:
+    side_after([layer], [name], inputs[0].shape[-1])

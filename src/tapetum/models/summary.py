@@ -1,0 +1,146 @@
+"""A network layer by layer, as the study notes print it: output shapes, parameters, sizes in MB, and the arithmetic behind them.
+
+The table and the four MB lines are those of the torchsummary program that the notes use. The last column is ours: the notes'
+formulas for output sizes, (W-F+2P)/S+1 for convolutions and IF/F for pools, with each layer's own numbers put in.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+_BYTES_PER_MB = 1024**2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer."""
+
+    name: str
+    """Kind and running number, as in the notes: "Conv2d-1"."""
+    layer: str
+    """What the network calls it: "conv1"."""
+    output: tuple[int, ...]
+    """Output shape; -1 stands for the number of pictures."""
+    params: int
+    formula: str
+    """How the output's side, or a linear layer's parameters, come about; empty where nothing changes."""
+    multiply_adds: int
+    """Multiplications with additions for one picture."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network at one input size. Sizes are float32 megabytes of 1024 * 1024 bytes."""
+
+    rows: tuple[Row, ...]
+    params: int
+    trainable: int
+    multiply_adds: int
+    input_mb: float
+    forward_backward_mb: float
+    """All layers' outputs for one picture, twice: once forward, once for their gradients."""
+    params_mb: float
+    total_mb: float
+
+
+def summarize(network: nn.Module, channels: int, size: int) -> Summary:
+    """The summary of `network` for pictures (channels, size, size). Takes no memory for weights, and changes nothing."""
+    trial = copy.deepcopy(network).to("meta").eval()
+    rows: list[Row] = []
+
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, name: str) -> None:
+        rows.append(
+            Row(
+                name=f"{type(layer).__name__}-{len(rows) + 1}",
+                layer=name,
+                output=(-1, *output.shape[1:]),
+                params=sum(p.numel() for p in layer.parameters()),
+                formula=_formula(layer, inputs[0].shape[-1], output.shape[-1]),
+                multiply_adds=_multiply_adds(layer, output),
+            )
+        )
+
+    for name, layer in trial.named_modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda layer, inputs, output, name=name: note(layer, inputs, output, name))
+    with torch.no_grad():
+        trial(torch.empty(1, channels, size, size, device="meta"))
+
+    params = sum(p.numel() for p in network.parameters())
+    sizes = (
+        channels * size * size * 4 / _BYTES_PER_MB,
+        sum(math.prod(row.output[1:]) for row in rows) * 2 * 4 / _BYTES_PER_MB,
+        params * 4 / _BYTES_PER_MB,
+    )
+    return Summary(
+        rows=tuple(rows),
+        params=params,
+        trainable=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        multiply_adds=sum(row.multiply_adds for row in rows),
+        input_mb=sizes[0],
+        forward_backward_mb=sizes[1],
+        params_mb=sizes[2],
+        total_mb=sum(sizes),
+    )
+
+
+def format_summary(summary: Summary) -> str:
+    """The summary as the notes print it, with the formulas beside it."""
+    widths = [max(len(row.name) for row in summary.rows), max(len(str(list(row.output))) for row in summary.rows)]
+    widths = [max(widths[0], 12), max(widths[1], 12)]
+    head = f"{'Layer (type)':<{widths[0]}}  {'Output Shape':<{widths[1]}}  {'Param #':>11}  Formula"
+    rule = "-" * max(len(head), max(sum(widths) + 17 + len(row.formula) for row in summary.rows))
+    lines = [rule, head, "=" * len(rule)]
+    lines += [
+        f"{row.name:<{widths[0]}}  {list(row.output)!s:<{widths[1]}}  {row.params:>11,}  {row.formula}".rstrip()
+        for row in summary.rows
+    ]
+    lines += [
+        "=" * len(rule),
+        f"Total params: {summary.params:,}",
+        f"Trainable params: {summary.trainable:,}",
+        f"Non-trainable params: {summary.params - summary.trainable:,}",
+        f"Multiply-adds: {summary.multiply_adds:,}",
+        rule,
+        f"Input size (MB): {summary.input_mb:.2f}",
+        f"Forward/backward pass size (MB): {summary.forward_backward_mb:.2f}",
+        f"Params size (MB): {summary.params_mb:.2f}",
+        f"Estimated Total Size (MB): {summary.total_mb:.2f}",
+        rule,
+    ]
+    return "\n".join(lines)
+
+
+def _formula(layer: nn.Module, before: int, after: int) -> str:
+    if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        kernel, stride, padding = (_side(getattr(layer, part)) for part in ("kernel_size", "stride", "padding"))
+        if not isinstance(layer, nn.Conv2d) and kernel == stride and padding == 0:
+            return f"{before}/{kernel} = {_floored(before / kernel, after)}"
+        exact = (before - kernel + 2 * padding) / stride + 1
+        return f"({before}-{kernel}+2*{padding})/{stride}+1 = {_floored(exact, after)}"
+    if isinstance(layer, nn.AdaptiveAvgPool2d):
+        return f"{before} -> {after}"
+    if isinstance(layer, nn.Linear):
+        params = layer.in_features * layer.out_features + layer.out_features
+        return f"{layer.in_features}*{layer.out_features}+{layer.out_features} = {params:,} parameters"
+    return ""
+
+
+def _floored(exact: float, after: int) -> str:
+    """The side, and where a division leaves a remainder, what is rounded down: "63.25 -> 63"."""
+    return f"{after}" if exact == after else f"{exact:g} -> {after}"
+
+
+def _multiply_adds(layer: nn.Module, output: torch.Tensor) -> int:
+    if isinstance(layer, nn.Conv2d):
+        return layer.weight[0].numel() * math.prod(output.shape[1:])
+    if isinstance(layer, nn.Linear):
+        return layer.weight.numel()
+    return 0
+
+
+def _side(value: int | tuple[int, ...]) -> int:
+    return value[0] if isinstance(value, tuple) else value
