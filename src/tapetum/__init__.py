@@ -1,12 +1,12 @@
 """tapetum: image classifiers that see well in little light, from few pictures, on small machines.
 
-    import tapetum
+import tapetum
 
-    run = tapetum.train("photos", minutes=5)      # Run: .classifier, .metrics, .folder
-    clf = tapetum.load("runs/photos")             # Classifier
-    clf.classes_                                  # ('cat', 'dog')
-    clf.predict(["a.jpg", image, array])          # labels
-    clf.predict_proba(paths)                      # (N, K) float64, rows sum to 1
+run = tapetum.train("photos", minutes=5)      # Run: .classifier, .metrics, .folder
+clf = tapetum.load("runs/photos")             # Classifier
+clf.classes_                                  # ('cat', 'dog')
+clf.predict(["a.jpg", image, array])          # labels
+clf.predict_proba(paths)                      # (N, K) float64, rows sum to 1
 """
 
 from importlib import import_module

@@ -5,7 +5,7 @@ Answers go to stdout, talk and progress to stderr; `--json` prints one JSON obje
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +69,7 @@ def _answer(result: Any, as_json: bool) -> None:
         print(json.dumps({"folder": str(result.folder), "metrics": found}, ensure_ascii=False))
         return
     for split, metrics in result.metrics.items():
-        print(f"{ {'val': 'validation', 'test': 'test'}[split]}: {format_metrics(metrics)}\n")
+        print(f"{ {'val': 'validation', 'test': 'test'}[split] }: {format_metrics(metrics)}\n")
     print(f"look at:  {result.folder / 'report.html'}")
     print(f"next:     tapetum predict {result.folder} PICTURES")
 
@@ -145,9 +145,15 @@ def predict(
     else:
         write_predictions(found, out)
     if grid is not None:
-        from tapetum.looking.grids import predictions_of_samples
+        from tapetum.data.decode import decode
+        from tapetum.looking.grids import prediction_grid
 
-        predictions_of_samples(found, samples, grid)
+        some = range(min(20, len(found.names)))
+        shown = [decode(samples.read(int(found.rows[i]))) for i in some]
+        best = found.probabilities_NK.argmax(1)
+        prediction_grid(
+            shown, None, [found.classes[best[i]] for i in some], [found.probabilities_NK[i, best[i]] for i in some], grid
+        )
     counts = found.frame()["label"].value_counts()
     if json:
         summary = {"out": str(out), "predicted": len(found.names), "unreadable": dict(found.unreadable)}
@@ -164,7 +170,7 @@ def models(json: Json = False) -> None:
     from tapetum import models as zoo
     from tapetum.models.summary import summarize
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in zoo.names():
         entry = zoo.entry(name)
         found = summarize(zoo.build_on_meta(name, 2), entry.channels, entry.size)
@@ -184,7 +190,9 @@ def models(json: Json = False) -> None:
     width = max(len(row["name"]) for row in rows)
     print(f"{'name':<{width}}  {'input':<10}  {'parameters':>11}  {'multiply-adds':>13}  (2 classes)")
     for row in rows:
-        print(f"{row['name']:<{width}}  {row['input']:<10}  {row['parameters']:>11,}  {row['multiply_adds']:>13,}  {row['title']}")
+        print(
+            f"{row['name']:<{width}}  {row['input']:<10}  {row['parameters']:>11,}  {row['multiply_adds']:>13,}  {row['title']}"
+        )
     print(f"\nnext:     tapetum summary {rows[0]['name']}")
 
 
@@ -214,7 +222,7 @@ def summary(
     print(f"\nnext:     tapetum train DATA --model {model}")
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,

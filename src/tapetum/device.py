@@ -21,7 +21,9 @@ def choose(name: str = "auto") -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"device '{name}' cannot be used here ({reason}). Expected auto, cpu, or an accelerator of this machine.") from error
+        raise UserError(
+            f"device '{name}' cannot be used here ({reason}). Expected auto, cpu, or an accelerator of this machine."
+        ) from error
     return device
 
 

@@ -1,17 +1,17 @@
 """The main job, from a folder of pictures to a run folder: find, read, split, choose, train, evaluate, write.
 
-    runs/photos/
-      model.safetensors   the classifier
-      settings.toml       what was asked, and what "auto" decided and why
-      log.jsonl           one line an epoch
-      splits.csv          which picture was in which part, with its content hash
-      left_out.csv        files that gave no picture, with the reason (only if there are any)
-      predictions.csv     the predictions behind the metrics
-      metrics.json        accuracy and the rest, with intervals
-      grid.png            some of these predictions
-      curves.png          the learning curves
-      report.html         all of it on one page
-      checkpoint/         the newest states, for --resume
+runs/photos/
+  model.safetensors   the classifier
+  settings.toml       what was asked, and what "auto" decided and why
+  log.jsonl           one line an epoch
+  splits.csv          which picture was in which part, with its content hash
+  left_out.csv        files that gave no picture, with the reason (only if there are any)
+  predictions.csv     the predictions behind the metrics
+  metrics.json        accuracy and the rest, with intervals
+  grid.png            some of these predictions
+  curves.png          the learning curves
+  report.html         all of it on one page
+  checkpoint/         the newest states, for --resume
 """
 
 import dataclasses
@@ -178,7 +178,10 @@ def train(
     found = _evaluate(classifier, table, folder)
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
-        "data": {"fingerprint": table.fingerprint(), "counts": {s: len(table.part(s)[0]) for s in ("train", "val", "test")}},
+        "data": {
+            "fingerprint": table.fingerprint(),
+            "counts": {s: len(table.part(s)[0]) for s in ("train", "val", "test")},
+        },
         "settings": {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "why": why},
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
         "training": {"epochs": progress.epoch, "kept": recipe.keep, "best_epoch": progress.best_epoch},
@@ -215,14 +218,18 @@ def _run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: boo
     else:
         folder = Path(out)
     if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
-        raise UserError(f"the run folder {folder} lies inside the pictures {data}: nothing is written there. Choose another --out.")
+        raise UserError(
+            f"the run folder {folder} lies inside the pictures {data}: nothing is written there. Choose another --out."
+        )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
     content = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if content and not content & {"settings.toml", MODEL_FILE}:
         raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
     if content and not (resume or overwrite):
-        raise UserError(f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out.")
+        raise UserError(
+            f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out."
+        )
     if overwrite and not resume:
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return folder
@@ -275,9 +282,7 @@ def _read(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[s
     return table
 
 
-def _write_beginning(
-    folder: Path, samples: Samples, table: _Table, settings: Settings, recipe: Recipe, why: str
-) -> None:
+def _write_beginning(folder: Path, samples: Samples, table: _Table, settings: Settings, recipe: Recipe, why: str) -> None:
     versions = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin), "why": why}
     tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": versions}
     head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
@@ -334,7 +339,15 @@ def _evaluate(classifier: Classifier, table: _Table, folder: Path) -> dict[str, 
             [float(found_NK[i].max()) for i in some],
             folder / "grid.png",
         )
-    header = ["path", "split", "label", "predicted", "probability", "right", *(f"p_{name}" for name in classifier.classes_)]
+    header = [
+        "path",
+        "split",
+        "label",
+        "predicted",
+        "probability",
+        "right",
+        *(f"p_{name}" for name in classifier.classes_),
+    ]
     write_csv(folder / "predictions.csv", header, lines)
     return found
 

@@ -1,1 +1,1 @@
-
+"""Pictures in: files, decoding, the cache, splits, preparation, augmentation, batches."""

@@ -58,7 +58,7 @@ def crop_box(height: int, width: int, smallest_area: float, u: np.ndarray) -> tu
 
 def crop_and_flip(picture_HWC: np.ndarray, size: int, smallest_area: float, flip: bool, u: np.ndarray) -> np.ndarray:
     """A training view (S, S, 3) of a uint8 picture: random crop, resized to the square, mirrored half of the time."""
-    top, left, height, width = crop_box(*picture_HWC.shape[:2], smallest_area, u)
+    top, left, height, width = crop_box(picture_HWC.shape[0], picture_HWC.shape[1], smallest_area, u)
     view = resize(picture_HWC[top : top + height, left : left + width], size, size)
     return view[:, ::-1] if flip and u[_FLIP] < 0.5 else view
 

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -189,7 +190,7 @@ def _decode_all(samples: Samples, reduce_to: int, folder: Path, key: str, scratc
     return _from_cache(samples, reduce_to, folder, key) or _pictures(samples, reduce_to, sizes, hashes, reasons, None)
 
 
-def _append(file: object, picture: np.ndarray, scratch: Path) -> Path | None:
+def _append(file: BinaryIO, picture: np.ndarray, scratch: Path) -> Path | None:
     """Write a picture's bytes; None (go on without a cache) when the disk takes no more."""
     try:
         picture.tofile(file)

@@ -52,16 +52,16 @@ def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Sa
     path = Path(data)
     if not path.exists():
         raise UserError(f"{path} does not exist.{_near(path)} Expected a folder, a CSV file or an archive of pictures.")
-    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
-        samples = _from_csv(path)
-    else:
-        samples = _from_store(path)
+    is_csv = path.is_file() and path.suffix.lower() in (".csv", ".tsv")
+    samples = _from_csv(path) if is_csv else _from_store(path)
     if numbers is not None:
         samples = _with_numbers(samples, numbers)
     present = [name for name, count in samples.counts().items() if count]
     if len(present) < 2:
         only = f"only one class, '{present[0]}'" if present else "no labelled pictures"
-        raise UserError(f"{path} holds {only}: a classifier needs at least two. Put the pictures of each class in a folder of its own.")
+        raise UserError(
+            f"{path} holds {only}: a classifier needs at least two. Put the pictures of each class in a folder of its own."
+        )
     return samples
 
 
@@ -137,8 +137,8 @@ def _from_file_names(path: Path, store: Store, names: list[str], parts: list[lis
     if len(classes) < 2 or len(unclear) > 0.1 * len(names):
         example = (unclear or names)[0]
         raise UserError(
-            f"no classes recognised in {path} ({len(names):,} files, such as {example}). Expected a folder for each class, train "
-            "and val folders of them, file names that begin with their class (dog.113.jpg), or a CSV with path and label."
+            f"no classes recognised in {path} ({len(names):,} files, such as {example}). Expected a folder for each class, "
+            "train and val folders of them, file names that begin with their class (dog.113.jpg), or a CSV with path and label."
         )
     if unclear:
         layout += f" ({len(unclear):,} files of other names passed over)"
@@ -171,10 +171,13 @@ def _from_csv(path: Path) -> Samples:
         if not name or not label:
             raise UserError(f"{path} line {line}: no {'label' if name else 'path'}. Fill it in or remove the line.")
         if split and split.lower() not in _SPLIT_NAMES:
-            raise UserError(f"{path} line {line}: split '{split}' is unknown.{did_you_mean(split, _SPLIT_NAMES)} Expected train, val or test.")
+            hint = did_you_mean(split, _SPLIT_NAMES)
+            raise UserError(f"{path} line {line}: split '{split}' is unknown.{hint} Expected train, val or test.")
         split = _SPLIT_NAMES.get(split.lower(), "")
         if name in rows and rows[name][:2] != (label, split):
-            raise UserError(f"{path} line {line}: {name} stands in line {rows[name][2]} with another label or split. Keep one of them.")
+            raise UserError(
+                f"{path} line {line}: {name} stands in line {rows[name][2]} with another label or split. Keep one of them."
+            )
         rows[name] = (label, split, line)
     return _checked_csv(path, rows)
 
@@ -186,7 +189,8 @@ def _checked_csv(path: Path, rows: dict[str, tuple[str, str, int]]) -> Samples:
     if missing:
         some = "; ".join(f"line {line}: {name}" for line, name in missing[:3])
         raise UserError(
-            f"{path}: {len(missing):,} of {len(rows):,} pictures are missing ({some}). Paths count from the folder of the CSV file."
+            f"{path}: {len(missing):,} of {len(rows):,} pictures are missing ({some}). "
+            "Paths count from the folder of the CSV file."
         )
     labels, splits = [row[0] for row in rows.values()], [row[1] for row in rows.values()]
     _refuse_twins(labels, "labels")
@@ -222,7 +226,9 @@ def _with_numbers(samples: Samples, numbers: tuple[int, int]) -> Samples:
         if found and low <= int(found[-1]) <= high:
             rows.append(i)
     if not rows:
-        raise UserError(f"{samples.origin} has no file whose number is in {low}-{high}, such as {samples.names[0]}. Use another range.")
+        raise UserError(
+            f"{samples.origin} has no file whose number is in {low}-{high}, such as {samples.names[0]}. Use another range."
+        )
     return samples.select(np.array(rows))
 
 

@@ -50,9 +50,7 @@ class Evaluation:
         }
 
 
-def evaluate(
-    run: str | Path, data: str | Path, numbers: str = "all", batch: int = BATCH, on: str = "auto"
-) -> Evaluation:
+def evaluate(run: str | Path, data: str | Path, numbers: str = "all", batch: int = BATCH, on: str = "auto") -> Evaluation:
     """Evaluate the classifier of `run` on the labelled pictures of `data`.
 
     Args:
@@ -91,7 +89,10 @@ def _judge(labels: np.ndarray, predictions: Predictions, seen: np.ndarray, note:
         return Evaluation(of(seen), None, predictions, f"{note} {warning}".strip())
     if not seen.any():
         return Evaluation(of(~seen), None, predictions, note)
-    told = f"{seen.sum():,} of the {len(seen):,} pictures were in its training; the accuracy above is that of the other {(~seen).sum():,}."
+    told = (
+        f"{seen.sum():,} of the {len(seen):,} pictures were in its training; the accuracy above is that of the other "
+        f"{(~seen).sum():,}."
+    )
     return Evaluation(of(~seen), of(seen), predictions, f"{note} {told}".strip())
 
 
@@ -108,9 +109,10 @@ def _class_index(names: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
         elif len(alike) == 1:
             numbers.append(alike[0])
         else:
+            hint = did_you_mean(name, known)
             raise UserError(
-                f"class '{name}' of the data was not in the training, which knew {', '.join(known)}.{did_you_mean(name, known)} "
-                "Rename the class or leave it out."
+                f"class '{name}' of the data was not in the training, which knew {', '.join(known)}.{hint} Rename the class or "
+                "leave it out."
             )
     return np.array(numbers, np.int64)
 

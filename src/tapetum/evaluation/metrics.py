@@ -1,25 +1,27 @@
-"""Arrays in, numbers out: accuracy and the rest, each with n and, where there is one, a 95 % interval. Knows nothing of torch.
+"""Arrays in, numbers out: accuracy and the rest, each with n and, where known, its interval. Knows nothing of torch.
 
-Letters in names: N pictures, K classes.
+Letters in names: N pictures, K classes. Labels and predictions are class numbers, 0 to K - 1. No pictures at all is the
+user's to mend (`UserError`); arrays that do not fit together are a bug (`ValueError`).
 """
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from tapetum.errors import UserError
 
-# The 97.5 % point of the normal distribution: a 95 % interval has two such sides.
-_Z95 = 1.959963984540054
 # Probabilities are kept this far from 0 before their logarithm is taken, as scikit-learn does for float64.
 _EPSILON = float(np.finfo(np.float64).eps)
+# The sum of many float32 probabilities may miss 1 by a little; what misses it by more is no softmax.
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share of n cases and its 95 % interval.
+    """A share of n cases and its interval, 95 % unless `wilson` was asked for another.
 
     >>> print(wilson(63, 92))
     68.5 % (58.4 to 77.1, n = 92)
@@ -48,11 +50,11 @@ class ClassMetrics:
 
     name: str
     precision: Estimate
-    """Of what was called this class, the share that is. n: how often it was called."""
+    """Of what was called this class, the share that is. n: how often it was called; NaN if never (scikit-learn: 0)."""
     recall: Estimate
-    """Of what is this class, the share that was called so. n: how many there are."""
+    """Of what is this class, the share that was called so. n: how many there are; NaN if none (scikit-learn: 0)."""
     f1: float
-    """Harmonic mean of both; 0 where there is no hit."""
+    """Harmonic mean of both; 0 where there is no hit, as scikit-learn."""
 
 
 @dataclass(frozen=True)
@@ -94,64 +96,144 @@ class Metrics:
 def evaluate(labels_N: np.ndarray, probabilities_NK: np.ndarray, classes: tuple[str, ...]) -> Metrics:
     """All metrics of the predictions `probabilities_NK` (rows sum to 1) against the true `labels_N` (class numbers).
 
+    The answer to a picture is its most probable class; of equally probable ones, the first.
+
     Raises:
         UserError: there are no pictures.
         ValueError: shapes or values that no classifier gives.
+
+    >>> found = evaluate(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), ("cat", "dog"))
+    >>> print(found.accuracy)
+    66.7 % (20.8 to 93.9, n = 3)
+    >>> found.confusion_KK.tolist()
+    [[1, 1], [0, 1]]
     """
-    if len(labels_N) == 0:
-        raise UserError("there are no pictures to evaluate on: expected at least one.")
-    if probabilities_NK.shape != (len(labels_N), len(classes)) or not np.isfinite(probabilities_NK).all():
-        raise ValueError(f"probabilities of shape {probabilities_NK.shape} for {len(labels_N)} labels, {len(classes)} classes")
+    _check_table(labels_N, probabilities_NK, len(classes))
+    _check_probabilities(probabilities_NK)
     predicted_N = probabilities_NK.argmax(1)
     confusion_KK = confusion_matrix(labels_N, predicted_N, len(classes))
-    true_K, called_K = confusion_KK.sum(1), confusion_KK.sum(0)
-    per_class = tuple(
-        _class_metrics(name, int(confusion_KK[k, k]), int(true_K[k]), int(called_K[k])) for k, name in enumerate(classes)
-    )
-    commonest = int(true_K.argmax())
-    truth_NK = np.eye(len(classes))[labels_N]
+    majority, baseline = majority_baseline(labels_N, len(classes))
+    found = per_class(confusion_KK, classes)
     return Metrics(
         accuracy=accuracy(labels_N, predicted_N),
-        majority=classes[commonest],
-        baseline=wilson(int(true_K[commonest]), len(labels_N)),
+        majority=classes[majority],
+        baseline=baseline,
         log_loss=log_loss(labels_N, probabilities_NK),
-        brier=float(((probabilities_NK - truth_NK) ** 2).sum(1).mean()),
-        macro_f1=float(np.mean([c.f1 for c, t, p in zip(per_class, true_K, called_K, strict=True) if t + p > 0])),
-        classes=per_class,
+        brier=brier(labels_N, probabilities_NK),
+        macro_f1=float(np.mean([c.f1 for c in found if c.recall.n + c.precision.n])),
+        classes=found,
         confusion_KK=confusion_KK,
     )
 
 
-def wilson(hits: int, n: int) -> Estimate:
-    """A share with its Wilson score interval (Wilson 1927), 95 %; honest for few cases and for shares near 0 and 1.
+def wilson(hits: int, n: int, confidence: float = 0.95) -> Estimate:
+    """A share with its Wilson score interval; honest for few cases and for shares near 0 and 1. NaN where n is 0.
 
-    >>> wilson(8, 10).low, wilson(8, 10).high
-    (0.4901624715366664, 0.9433178485456247)
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927), 209-212.
+
+    >>> print(wilson(8, 10))
+    80.0 % (49.0 to 94.3, n = 10)
     """
+    if not (0 <= hits <= n and 0 < confidence < 1):
+        raise ValueError(f"{hits} hits among {n} at confidence {confidence}: expected 0 <= hits <= n, 0 < confidence < 1")
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    share, z2 = hits / n, _Z95 * _Z95
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, z2 = hits / n, z * z
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), n)
+    half = z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    # At the ends the formula gives 0 and 1 but for rounding.
+    low = 0.0 if hits == 0 else max(0.0, middle - half)
+    high = 1.0 if hits == n else min(1.0, middle + half)
+    return Estimate(share, low, high, n)
 
 
 def accuracy(labels_N: np.ndarray, predicted_N: np.ndarray) -> Estimate:
     """The share of right answers, with its interval."""
+    _check_pairs(labels_N, predicted_N)
     return wilson(int((labels_N == predicted_N).sum()), len(labels_N))
 
 
+def majority_baseline(labels_N: np.ndarray, num_classes: int) -> tuple[int, Estimate]:
+    """The commonest class (the first of equally common ones), and the accuracy of always answering it."""
+    _check_labels(labels_N, num_classes)
+    true_K = np.bincount(labels_N, minlength=num_classes)
+    commonest = int(true_K.argmax())
+    return commonest, wilson(int(true_K[commonest]), len(labels_N))
+
+
 def log_loss(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
-    """Mean of -ln(probability of the true class), as scikit-learn's log_loss; never infinite."""
-    of_true = probabilities_NK[np.arange(len(labels_N)), labels_N]
-    return float(-np.log(np.clip(of_true, _EPSILON, 1 - _EPSILON)).mean())
+    """Mean of -ln(probability of the true class), as scikit-learn's log_loss on float64; never infinite.
+
+    A probability of 0 counts as 2.2e-16 (float64's machine epsilon), so one sure and wrong answer costs 36.04.
+    NaN where a probability is: a training that diverges must be able to say so.
+    """
+    _check_table(labels_N, probabilities_NK, probabilities_NK.shape[-1])
+    of_true_N = probabilities_NK[np.arange(len(labels_N)), labels_N].astype(np.float64)
+    return float(-np.log(np.clip(of_true_N, _EPSILON, 1 - _EPSILON)).mean())
+
+
+def brier(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
+    """Mean squared distance between probabilities and truth, summed over classes: 0 (best) to 2 (sure and wrong).
+
+    Source: G. W. Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review 78 (1950).
+    With two classes this is twice what scikit-learn's `brier_score_loss` gives by default.
+    """
+    _check_table(labels_N, probabilities_NK, probabilities_NK.shape[-1])
+    errors_NK = probabilities_NK.astype(np.float64)
+    errors_NK[np.arange(len(labels_N)), labels_N] -= 1
+    return float((errors_NK**2).sum(1).mean())
 
 
 def confusion_matrix(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts (K, K): rows are true, columns predicted classes."""
-    pairs = np.bincount(labels_N * num_classes + predicted_N, minlength=num_classes * num_classes)
-    return pairs.reshape(num_classes, num_classes)
+    """Counts (K, K), int64: rows are true, columns predicted classes."""
+    _check_pairs(labels_N, predicted_N)
+    _check_labels(labels_N, num_classes)
+    _check_labels(predicted_N, num_classes)
+    # Labels may come as uint8, in which the product would overflow from 256 on.
+    pairs_N = labels_N.astype(np.int64) * num_classes + predicted_N
+    return np.bincount(pairs_N, minlength=num_classes * num_classes).reshape(num_classes, num_classes)
 
 
-def _class_metrics(name: str, hits: int, true: int, called: int) -> ClassMetrics:
-    return ClassMetrics(name, wilson(hits, called), wilson(hits, true), 2 * hits / (true + called) if hits else 0.0)
+def per_class(confusion_KK: np.ndarray, classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
+    """Precision, recall and F1 of each class, in the order of `classes`, from the counts of `confusion_matrix`."""
+    if confusion_KK.shape != (len(classes), len(classes)):
+        raise ValueError(f"a confusion matrix of shape {confusion_KK.shape} for {len(classes)} classes")
+    found = []
+    for k, name in enumerate(classes):
+        hits, true, called = (int(v) for v in (confusion_KK[k, k], confusion_KK[k].sum(), confusion_KK[:, k].sum()))
+        f1 = 2 * hits / (true + called) if hits else 0.0
+        found.append(ClassMetrics(name, wilson(hits, called), wilson(hits, true), f1))
+    return tuple(found)
+
+
+def _check_pairs(labels_N: np.ndarray, predicted_N: np.ndarray) -> None:
+    if labels_N.ndim != 1 or labels_N.shape != predicted_N.shape:
+        raise ValueError(f"labels of shape {labels_N.shape}, predictions of shape {predicted_N.shape}: expected (N,) twice")
+    if not len(labels_N):
+        raise UserError("there are no pictures to evaluate on: expected at least one.")
+
+
+def _check_labels(labels_N: np.ndarray, num_classes: int) -> None:
+    _check_pairs(labels_N, labels_N)
+    if not np.issubdtype(labels_N.dtype, np.integer):
+        raise ValueError(f"class numbers of type {labels_N.dtype}: expected integers")
+    if labels_N.min() < 0 or labels_N.max() >= num_classes:
+        raise ValueError(f"class numbers from {labels_N.min()} to {labels_N.max()}: expected 0 to {num_classes - 1}")
+
+
+def _check_table(labels_N: np.ndarray, probabilities_NK: np.ndarray, num_classes: int) -> None:
+    _check_labels(labels_N, num_classes)
+    if probabilities_NK.shape != (len(labels_N), num_classes):
+        expected = f"expected ({len(labels_N)}, {num_classes}), a row for each label and a column for each class"
+        raise ValueError(f"probabilities of shape {probabilities_NK.shape}: {expected}")
+
+
+def _check_probabilities(probabilities_NK: np.ndarray) -> None:
+    # Asked this way round because NaN fails every comparison.
+    if not ((probabilities_NK >= 0) & (probabilities_NK <= 1 + _ROUNDING)).all():
+        lowest, highest = probabilities_NK.min(), probabilities_NK.max()
+        raise ValueError(f"probabilities from {lowest} to {highest}: expected finite values from 0 to 1")
+    sums_N = probabilities_NK.sum(1)
+    if np.abs(sums_N - 1).max() > _ROUNDING:
+        raise ValueError(f"probabilities whose rows sum to {sums_N.min()} to {sums_N.max()}: expected 1")

@@ -30,7 +30,8 @@ def _class_lines(metrics: Metrics, few: bool) -> list[str]:
         shown = sorted((c for c in shown if c.recall.n), key=lambda c: c.f1)[:_WORST]
     head = f"{pad('class' if few else 'worst classes', _NAME_WIDTH)}  {'precision':>9}  {'recall':>6}  {'F1':>5}  {'n':>6}"
     return [head] + [
-        f"{pad(c.name, _NAME_WIDTH)}  {_percent(c.precision.value):>9}  {_percent(c.recall.value):>6}  {c.f1:>5.3f}  {c.recall.n:>6,}"
+        f"{pad(c.name, _NAME_WIDTH)}  {_percent(c.precision.value):>9}  {_percent(c.recall.value):>6}  {c.f1:>5.3f}"
+        f"  {c.recall.n:>6,}"
         for c in shown
     ]
 

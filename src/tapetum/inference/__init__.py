@@ -1,1 +1,1 @@
-
+"""The classifier and its predictions."""

@@ -33,7 +33,11 @@ Picture = str | Path | bytes | Image.Image | np.ndarray
 
 @torch.inference_mode()
 def probabilities(
-    network: torch.nn.Module, batches_BHWC: Iterable[np.ndarray], preprocessing: Preprocessing, flip: bool, on: torch.device
+    network: torch.nn.Module,
+    batches_BHWC: Iterable[np.ndarray],
+    preprocessing: Preprocessing,
+    flip: bool,
+    on: torch.device,
 ) -> np.ndarray:
     """Class probabilities (N, K), float64, rows that sum to 1, of uint8 squares (B, S, S, 3).
 
@@ -47,7 +51,7 @@ def probabilities(
         inputs_BCHW = to_input(torch.from_numpy(images_BHWC).to(on), preprocessing)
         views = [inputs_BCHW, inputs_BCHW.flip(3)] if flip else [inputs_BCHW]
         # float64 is made on the CPU: some accelerators have none.
-        rows.append(sum(torch.softmax(network(view).cpu().double(), 1) for view in views) / len(views))
+        rows.append(torch.stack([torch.softmax(network(view).cpu().double(), 1) for view in views]).mean(0))
     network.train(was_training)
     return torch.cat(rows).numpy() if rows else np.zeros((0, 0))
 

@@ -1,7 +1,12 @@
-"""Pictures of results: predictions as a grid, as the study notes draw them, and the learning curves."""
+"""Pictures of results: predictions as a grid, as the study notes draw them, and the learning curves.
+
+Nothing here touches matplotlib's global state or needs a screen. Class names are other people's text: a dollar sign is no
+formula, a name too long for its place is cut, and a sign that no installed font has is spelt out (`_drawable`).
+"""
 
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,111 +15,183 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import wilson
 from tapetum.files import write_atomically
 
-_RIGHT, _WRONG, _NEUTRAL, _SECOND = "#1a7f37", "#cf222e", "#24292f", "#0969da"
+_RIGHT, _WRONG, _NEUTRAL, _SECOND, _FAINT = "#1a7f37", "#cf222e", "#24292f", "#0969da", "#d8dee4"
 # Families that have Hangul, on Linux, Windows and macOS; the first that is installed is used beside matplotlib's own.
-_KOREAN = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic")
-_LONGEST_NAME = 18
+# The JP name is the one that matplotlib reads from Noto's collection of all CJK fonts, which has Hangul all the same.
+_KOREAN = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "Noto Sans KR",
+    "NanumGothic",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "AppleGothic",
+)
+_DPI = 100
+_CELL_INCHES, _TITLE_INCHES = 2.2, 0.4
 
 
 def prediction_grid(
     pictures: Sequence[np.ndarray],
-    true: Sequence[str] | None,
+    true: Sequence[str | None] | None,
     predicted: Sequence[str],
     probabilities: Sequence[float],
     path: Path,
     columns: int = 5,
-) -> None:
-    """Write a PNG of pictures, each with what it is, what it was taken for, and that answer's probability.
+    title: str | None = None,
+) -> Path:
+    """Write a PNG of pictures, each under what it is, what it was taken for, and that answer's probability.
 
-    Right answers are green with a tick, wrong ones red with a cross. Every label belongs to the very picture it stands under
-    (the notes' own code draws a random one).
+    Right answers are green with a tick, wrong ones red with a cross. Every label belongs to the very picture it stands
+    above (the notes' own code draws a random one).
 
     Args:
         pictures: uint8 RGB (H, W, 3), of any sizes.
-        true: the true class names, or None where they are not known: titles are then black.
+        true: the true class names; None for a picture, or instead of them all, where it is not known. Such titles are black.
         predicted: the predicted class names.
         probabilities: the probability of each predicted class, 0 to 1.
         path: the PNG file.
         columns: pictures in a row.
+        title: a line above them all.
+
+    Returns:
+        The path that was written.
 
     Raises:
         UserError: there are no pictures, or the file cannot be written.
+        ValueError: the sequences differ in length, or an array is no such picture.
     """
     if not len(pictures):
         raise UserError("there are no pictures to draw: expected at least one.")
+    true = [None] * len(pictures) if true is None else true
+    columns = max(1, min(columns, len(pictures)))
     rows = math.ceil(len(pictures) / columns)
-    columns = min(columns, len(pictures))
-    figure = Figure(figsize=(2.2 * columns, 2.6 * rows), layout="constrained")
-    fonts = _fonts()
-    for i, picture in enumerate(pictures):
+    size = (_CELL_INCHES * columns, (_CELL_INCHES + _TITLE_INCHES) * rows + (_TITLE_INCHES if title else 0))
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
+    canvas, families = FigureCanvasAgg(figure), _families()
+    if title:
+        line = _fitted("", title, "", canvas, families, 12, size[0])
+        figure.suptitle(line, color=_NEUTRAL, fontsize=12, family=families, parse_math=False)
+    cases = zip(pictures, true, predicted, probabilities, strict=True)
+    for i, (picture, true_name, name, probability) in enumerate(cases):
+        sign, color = ("", _NEUTRAL) if true_name is None else ("✓ ", _RIGHT) if true_name == name else ("✗ ", _WRONG)
+        lines = [_fitted(sign, name, f" {probability:.0%}", canvas, families, 10, _CELL_INCHES)]
+        if true_name is not None:
+            lines.insert(0, _fitted("", true_name, "", canvas, families, 10, _CELL_INCHES))
         axes = figure.add_subplot(rows, columns, i + 1)
-        # Tiny pictures keep their pixels; photos are smoothed as usual.
-        axes.imshow(picture, interpolation="nearest" if max(picture.shape[:2]) <= 40 else "antialiased")
-        axes.set_axis_off()
-        if true is None:
-            title, color = f"{_plain(predicted[i])} {probabilities[i]:.0%}", _NEUTRAL
-        else:
-            right = true[i] == predicted[i]
-            color = _RIGHT if right else _WRONG
-            title = f"{_plain(true[i])}\n{'✓' if right else '✗'} {_plain(predicted[i])} {probabilities[i]:.0%}"
-        axes.set_title(title, color=color, fontsize=10, family=fonts, parse_math=False)
-    _write(figure, path)
+        _show(axes, picture)
+        axes.set_title("\n".join(lines), color=color, fontsize=10, family=families, parse_math=False)
+    return _write(canvas, path)
 
 
-def curves(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a PNG of the learning curves: loss and accuracy by epoch, in training and validation, with the latter's interval.
+def curves(history: Sequence[dict[str, Any]], path: Path) -> Path:
+    """Write a PNG of the learning curves: loss and accuracy by epoch, in training and validation.
+
+    The band around the validation accuracy is its Wilson 95 % interval: a rise that stays inside it may be luck.
 
     Args:
-        history: one dict an epoch with epoch, train_loss, train_accuracy, val_loss, val_accuracy, val_n.
+        history: one dict an epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy (0 to 1) and val_n, the number of
+            validation pictures. train_accuracy may be None, where mixed labels leave it without a meaning.
         path: the PNG file.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     epochs = [entry["epoch"] for entry in history]
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4), dpi=_DPI, layout="constrained", facecolor="white")
+    canvas = FigureCanvasAgg(figure)
     loss, accuracy = figure.subplots(1, 2)
     # A single epoch is a point, which a line alone would not show.
     marker = "o" if len(epochs) < 20 else None
-    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+    for axes, name, best in ((loss, "loss", "lower"), (accuracy, "accuracy", "higher")):
         for part, color, words in (("train", _NEUTRAL, "training"), ("val", _SECOND, "validation")):
-            values = [entry[f"{part}_{name}"] for entry in history]
-            axes.plot(epochs, values, color=color, marker=marker, markersize=4, label=words)
-        axes.set_title(name)
+            values = np.array([entry[f"{part}_{name}"] for entry in history], float)  # None becomes NaN, a gap in the line
+            if not np.isnan(values).all():
+                axes.plot(epochs, values, color=color, marker=marker, markersize=4, label=words)
+        axes.set_title(f"{name} ({best} is better)", fontsize=11)
         axes.set_xlabel("epoch")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+        axes.set_axisbelow(True)
     bands = [wilson(round(entry["val_accuracy"] * entry["val_n"]), entry["val_n"]) for entry in history]
     low, high = [band.low for band in bands], [band.high for band in bands]
-    accuracy.fill_between(epochs, low, high, color=_SECOND, alpha=0.12, linewidth=0, label="95 % interval")
-    accuracy.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    if len(epochs) == 1:
+        accuracy.errorbar(epochs, low, yerr=[[0], [high[0] - low[0]]], fmt="none", ecolor=_SECOND, label="95 % interval")
+    else:
+        accuracy.fill_between(epochs, low, high, color=_SECOND, alpha=0.12, linewidth=0, label="95 % interval")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    # matplotlib's margin would show more than 100 %; the hundredth keeps a marker at the edge whole.
+    bottom, top = accuracy.get_ylim()
+    accuracy.set_ylim(max(-0.01, bottom), min(1.01, top))
     accuracy.legend(frameon=False)
-    _write(figure, path)
+    return _write(canvas, path)
 
 
-def _write(figure: Figure, path: Path) -> None:
+def _show(axes: Any, picture: np.ndarray) -> None:
+    """Draw a picture at the top of a square, so that the titles of a row stand in line whatever its pictures' shapes are."""
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise ValueError(f"a picture of shape {picture.shape} and type {picture.dtype}: expected uint8 (H, W, 3)")
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    # Tiny pictures keep their pixels; photos are smoothed as usual.
+    axes.imshow(picture, interpolation="nearest" if side <= 40 else "antialiased")
+    axes.set_xlim((width - side) / 2 - 0.5, (width + side) / 2 - 0.5)
+    axes.set_ylim(side - 0.5, -0.5)
+    axes.set_axis_off()
+
+
+def _write(canvas: FigureCanvasAgg, path: Path) -> Path:
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    figure.clear()
+    canvas.print_png(buffer, metadata={"Software": None})
     write_atomically(Path(path), lambda file: file.write(buffer.getvalue()))
+    return Path(path)
 
 
-def _fonts() -> list[str]:
+def _families() -> list[str]:
     installed = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *(name for name in _KOREAN if name in installed)][:2]
+    return ["DejaVu Sans", *[name for name in _KOREAN if name in installed][:1]]
 
 
-def _plain(name: str) -> str:
-    """A class name that the installed fonts can draw: signs that they lack become "?", long names are cut."""
-    drawable = "".join(sign if sign.isprintable() and _has_glyph(sign) else "?" for sign in name)
-    return drawable if len(drawable) <= _LONGEST_NAME else drawable[: _LONGEST_NAME - 1] + "…"
+def _fitted(
+    before: str, name: str, after: str, canvas: FigureCanvasAgg, families: list[str], points: float, inches: float
+) -> str:
+    """`before`, `name` and `after` in one line that is no wider than `inches`: the name is cut where it has to be."""
+    font = font_manager.FontProperties(family=families, size=points)
+    kept, dots = _drawable(name, families), ""
+    # Whoever names a class with a thousand letters shall not wait for a thousand measurements.
+    if len(kept) > 100:
+        kept, dots = kept[:100], "…"
+    while kept:
+        line = f"{before}{kept.rstrip()}{dots}{after}"
+        width, _, _ = canvas.get_renderer().get_text_width_height_descent(line, font, ismath=False)
+        # A little room stays, so that neighbours do not touch.
+        if width <= inches * _DPI - 10:
+            return line
+        kept, dots = kept[:-1], "…"
+    return f"{before}…{after}"
 
 
-def _has_glyph(sign: str) -> bool:
-    for family in _fonts():
-        font = font_manager.get_font(font_manager.findfont(family))
-        if font.get_char_index(ord(sign)):
-            return True
-    return False
+def _drawable(name: str, families: list[str]) -> str:
+    """`name` in signs that the fonts have: other Hangul is romanised ("고양이" to "goyangi"), all else is its code point."""
+    fonts = [font_manager.get_font(font_manager.findfont(family)) for family in families]
+
+    def drawn(sign: str) -> str:
+        if sign.isprintable() and any(font.get_char_index(ord(sign)) for font in fonts):
+            return sign
+        words = unicodedata.name(sign, "")
+        if words.startswith("HANGUL SYLLABLE "):
+            return words.removeprefix("HANGUL SYLLABLE ").lower()
+        return f"U+{ord(sign):04X}"
+
+    # macOS stores file names in single Hangul letters, which fonts do not put together.
+    return "".join(map(drawn, unicodedata.normalize("NFC", name)))

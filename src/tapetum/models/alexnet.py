@@ -77,7 +77,7 @@ def alexnet_textbook(num_classes: int, size: int) -> nn.Module:
     paper="study notes, section 6.1.2; He et al. 2015",
 )
 def alexnet(num_classes: int, size: int) -> nn.Module:
-    """The same layers as `alexnet-textbook`, and so the same 42,321,218 parameters at 2 classes, initialised by He et al. 2015."""
+    """The layers of `alexnet-textbook`, so the same 42,321,218 parameters at 2 classes, initialised by He et al. 2015."""
     network = _NotesAlexNet(num_classes)
     kaiming(network)
     return network

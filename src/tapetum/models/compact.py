@@ -1,4 +1,4 @@
-"""Our own small network, the default for photos: seven 3 x 3 convolutions with BatchNorm, and an average in place of wide layers."""
+"""Our own small network, the default for photos: seven 3 x 3 convolutions with BatchNorm, then an average."""
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ _DROPOUT = 0.2
     paper="after Simonyan & Zisserman 2015, Ioffe & Szegedy 2015, Lin et al. 2014",
 )
 class Compact(nn.Module):
-    """3 x 3 convolutions (VGG), BatchNorm and ReLU after each, a global average (Network in Network), dropout, one linear layer.
+    """3 x 3 convolutions (VGG), BatchNorm and ReLU after each, a global average (Network in Network), dropout, linear.
 
     Parameters at 2 classes: convolutions 864 + 9,216 + 18,432 + 36,864 + 73,728 + 147,456 + 221,184, BatchNorm 2 * 640, linear
     386, in all 509,410.
@@ -34,7 +34,11 @@ class Compact(nn.Module):
                 layers.append(nn.MaxPool2d(2))
                 continue
             # No bias: BatchNorm subtracts the mean and adds its own.
-            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
             channels = width
         self.features = nn.Sequential(*layers)
         self.average = nn.AdaptiveAvgPool2d(1)

@@ -67,8 +67,8 @@ class LeNetTextbook(nn.Module):
 
     It returns probabilities, not logits: a softmax stands inside. CrossEntropyLoss applies another, which holds the loss of two
     classes within [0.313, 1.313] and flattens its gradient; prediction applies another too, as the notes do, which squeezes
-    the probability of two classes into [0.269, 0.731]. Between the two linear layers there is no activation (the code builds one
-    and never calls it), so they are one linear layer. Initialisation is torch's default, as in the notes.
+    the probability of two classes into [0.269, 0.731]. Between the two linear layers there is no activation (the code builds
+    one and never calls it), so they are one linear layer. Initialisation is torch's default, as in the notes.
 
     Parameters at 2 classes and 224 pixels, as the notes print them: 1,216 + 12,832 + 46,023,168 + 1,026 = 46,038,242.
     """

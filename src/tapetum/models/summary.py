@@ -1,4 +1,4 @@
-"""A network layer by layer, as the study notes print it: output shapes, parameters, sizes in MB, and the arithmetic behind them.
+"""A network layer by layer, as the study notes print it: output shapes, parameters, sizes in MB, and the arithmetic.
 
 The table and the four MB lines are those of the torchsummary program that the notes use. The last column is ours: the notes'
 formulas for output sizes, (W-F+2P)/S+1 for convolutions and IF/F for pools, with each layer's own numbers put in.

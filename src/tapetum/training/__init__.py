@@ -1,1 +1,1 @@
-
+"""Training: recipes, optimizer, checkpoints, the loop."""

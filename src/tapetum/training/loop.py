@@ -51,7 +51,9 @@ class Task:
     """Seconds that the training may take, its validations included."""
 
 
-def fit(task: Task, network: torch.nn.Module, resume: bool, say: Callable[[str], None], log: Callable[[dict], None]) -> Progress:
+def fit(
+    task: Task, network: torch.nn.Module, resume: bool, say: Callable[[str], None], log: Callable[[dict], None]
+) -> Progress:
     """Train `network` in place; it ends with the weights of the epoch that `recipe.keep` names.
 
     Args:
@@ -146,9 +148,7 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
 def _end_epoch(task: Task, state: State) -> dict[str, Any]:
     """Validate, keep a copy of the weights if they are the best so far, and empty the sums for the next epoch."""
     progress, network = state.progress, state.average.network
-    found_NK = probabilities(
-        network, task.validation, task.training.preprocessing, task.recipe.flip == "on", task.device
-    )
+    found_NK = probabilities(network, task.validation, task.training.preprocessing, task.recipe.flip == "on", task.device)
     accuracy = metrics.accuracy(task.validation_labels, found_NK.argmax(1))
     val_loss = metrics.log_loss(task.validation_labels, found_NK)
     # Ties in accuracy are common on few pictures; the smaller loss decides them.

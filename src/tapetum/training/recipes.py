@@ -58,7 +58,7 @@ def preprocessing(recipe: Recipe) -> Preprocessing:
 
 def _notes(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     model = "lenet-textbook" if settings.model == "auto" else settings.model
-    choices = dict(
+    choices: dict[str, Any] = dict(  # noqa: C408 - reads as the settings do
         model=model, size=models.entry(model).size, fit="crop", crop_area=0.5, flip="on", jitter=0.0, rotate=0.0, erase=0.0,
         mixup=0.0, epochs=10, batch=32, optimizer="sgd", lr=0.001, schedule="constant", weight_decay=0.0, label_smoothing=0.0,
         ema=0.0, keep="best",
@@ -77,7 +77,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     size = _size(model, facts, tiny)
     # Few pictures are seen more often: the steps fall more slowly than the pictures.
     epochs = int(min(300, max(12, round(60 * (1600 / facts.count) ** 0.75))))
-    choices = dict(
+    choices: dict[str, Any] = dict(  # noqa: C408 - reads as the settings do
         model=model, size=size, fit="crop", crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25,
         mixup=0.2, epochs=epochs, batch=32 if facts.count >= 1000 else 16, optimizer="adamw", lr=0.002, schedule="cosine",
         weight_decay=0.05, label_smoothing=0.0, ema=0.99, keep="last",

@@ -1,0 +1,52 @@
+"""Small pictures made for the test, a cache of its own for every test, and the real pictures where they are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """No test sees the user's cache, or another test's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TAPETUM_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def shared():
+    """The folder of real pictures, or a skip that says so."""
+    if not SHARED.exists():
+        pytest.skip(f"the real pictures are not at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture
+def stripes(tmp_path):
+    """A class folder that can be learnt: 40 pictures of upright and 40 of lying stripes, 40 x 48 pixels, with noise."""
+    return write_stripes(tmp_path / "stripes")
+
+
+def write_stripes(folder: Path, count: int = 40, seed: int = 0) -> Path:
+    generator = np.random.default_rng(seed)
+    for label, axis in (("lying", 0), ("upright", 1)):
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            waves = np.sin(np.arange((40, 48)[axis]) * generator.uniform(0.7, 1.2) + generator.uniform(0, 6))
+            picture = np.broadcast_to(waves[:, None] if axis == 0 else waves[None, :], (40, 48))
+            picture = 128 + 70 * picture[:, :, None] + generator.normal(0, 25, (40, 48, 3))
+            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / label / f"{label}.{number}.png")
+    return folder
+
+
+def encoded(picture, format="PNG", **options) -> bytes:
+    """A PIL picture as the bytes of a file."""
+    import io
+
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()

@@ -1,0 +1,65 @@
+import errno
+import os
+import stat
+
+import pytest
+
+from tapetum.errors import UserError
+from tapetum.files import write_atomically, write_csv, write_text
+
+
+def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path):
+    write_text(tmp_path / "deep" / "a.txt", "고양이\n")
+    assert (tmp_path / "deep" / "a.txt").read_text(encoding="utf-8") == "고양이\n"
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.txt"]
+
+
+def test_a_failing_writer_leaves_the_old_file_and_no_scrap(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+
+    def full_disk(file):
+        file.write(b"half of the new")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left on device.*old file is unchanged"):
+        write_atomically(path, full_disk)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_interrupt_leaves_the_old_file_and_no_scrap(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+
+    def interrupted(file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, interrupted)
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_disk_that_is_really_full_is_said(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with pytest.raises(UserError, match="could not write"):
+        # The kernel answers ENOSPC to every write; renaming over a device is never reached.
+        write_atomically(tmp_path / "x", lambda file: open("/dev/full", "wb", buffering=0).write(b"x"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_written_files_obey_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_csv_quotes_what_needs_it(tmp_path):
+    write_csv(tmp_path / "a.csv", ["path", "n"], [("a,b\"c.jpg", 1)])
+    assert (tmp_path / "a.csv").read_text() == 'path,n\n"a,b""c.jpg",1\n'
