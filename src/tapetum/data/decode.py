@@ -43,8 +43,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.UnidentifiedImageError as error:
         raise BadPicture(f"not a picture (begins with {data[:8]!r})") from error
-    except Image.DecompressionBombError as error:
-        raise BadPicture(f"more than the limit of {max_pixels:,} pixels") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow's own limit, far above ours; its warning is an exception where warnings are errors.
+        raise BadPicture(f"over the limit of {max_pixels:,} pixels ({_short(error)})") from error
     except Exception as error:
         # Pillow's readers raise almost anything on odd files: OSError, ValueError, IndexError, TypeError, struct.error...
         raise BadPicture(f"damaged header ({_short(error)})") from error

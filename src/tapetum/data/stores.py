@@ -103,10 +103,11 @@ class ZipStore:
         """Members that are left out, with the reason."""
         self._lock = threading.Lock()
         for member in self._zip.infolist():
-            if member.is_dir() or _is_hidden_path(member.filename):
+            reason = _outside(member.filename)
+            if not reason and (member.is_dir() or _is_hidden_path(member.filename)):
                 continue
             kind = stat.S_IFMT(member.external_attr >> 16)
-            reason = _outside(member.filename) or ("a link or device" if kind not in (0, stat.S_IFREG) else "")
+            reason = reason or ("a link or device" if kind not in (0, stat.S_IFREG) else "")
             reason = reason or ("encrypted" if member.flag_bits & 1 else "") or _too_large(member.file_size)
             if reason:
                 self.skipped.append((member.filename, reason))
@@ -140,13 +141,13 @@ class TarStore:
         self.skipped: list[tuple[str, str]] = []
         """Members that are left out, with the reason."""
         self._lock = threading.Lock()
-        changed = path.stat().st_mtime_ns
-        self._changed = changed
+        self._changed = path.stat().st_mtime_ns
         for member in self._tar:
             name = member.name.removeprefix("./")
-            if member.isdir() or _is_hidden_path(name):
+            reason = _outside(name)
+            if not reason and (member.isdir() or _is_hidden_path(name)):
                 continue
-            reason = _outside(name) or ("a link or device" if not member.isreg() else "") or _too_large(member.size)
+            reason = reason or ("a link or device" if not member.isreg() else "") or _too_large(member.size)
             if reason:
                 self.skipped.append((name, reason))
             else:
@@ -234,8 +235,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_hidden_path(name: str) -> bool:
-    # ".." is no hidden folder but a way out; it is judged, and listed, elsewhere.
-    return any(_is_hidden(part) for part in PurePosixPath(name).parts if part != "..")
+    return any(_is_hidden(part) for part in PurePosixPath(name).parts)
 
 
 def _is_regular(entry: os.DirEntry[str]) -> bool:

@@ -81,7 +81,7 @@ def prediction_grid(
     cases = zip(pictures, true, predicted, probabilities, strict=True)
     for i, (picture, true_name, name, probability) in enumerate(cases):
         sign, color = ("", _NEUTRAL) if true_name is None else ("✓ ", _RIGHT) if true_name == name else ("✗ ", _WRONG)
-        lines = [_fitted(sign, name, f" {probability:.0%}", canvas, families, 10, _CELL_INCHES)]
+        lines = [_fitted(sign, name, f", {probability * 100:.0f} %", canvas, families, 10, _CELL_INCHES)]
         if true_name is not None:
             lines.insert(0, _fitted("", true_name, "", canvas, families, 10, _CELL_INCHES))
         axes = figure.add_subplot(rows, columns, i + 1)
@@ -133,6 +133,7 @@ def curves(history: Sequence[dict[str, Any]], path: Path) -> Path:
     # matplotlib's margin would show more than 100 %; the hundredth keeps a marker at the edge whole.
     bottom, top = accuracy.get_ylim()
     accuracy.set_ylim(max(-0.01, bottom), min(1.01, top))
+    loss.legend(frameon=False)
     accuracy.legend(frameon=False)
     return _write(canvas, path)
 
