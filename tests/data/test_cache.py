@@ -1,0 +1,127 @@
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import encoded
+from PIL import Image
+
+from tapetum.data import cache
+from tapetum.data.cache import open_pictures
+from tapetum.data.decode import BadPicture, decode
+from tapetum.data.prepare import reduce
+from tapetum.data.sources import find_samples
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "pictures"
+    generator = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (root / label).mkdir(parents=True)
+        for n in range(6):
+            picture = Image.fromarray(generator.integers(0, 256, (20 + n, 30, 3), np.uint8))
+            (root / label / f"{n}.png").write_bytes(encoded(picture))
+    (root / "b" / "bad.jpg").write_bytes(b"no picture")
+    (root / "b" / "empty.jpg").write_bytes(b"")
+    return root
+
+
+def everything(pictures):
+    return [pictures[i].copy() for i in range(len(pictures)) if i not in pictures.reasons]
+
+
+def test_cold_warm_and_no_cache_give_the_same_pictures(folder, own_cache):
+    samples = find_samples(folder)
+    cold = open_pictures(samples, 16)
+    files = {p.name: p.stat().st_mtime_ns for p in own_cache.glob("*.u8")}
+    warm = open_pictures(samples, 16)
+    without = open_pictures(samples, 16, use_cache=False)
+    assert len(files) == 1
+    assert {p.name: p.stat().st_mtime_ns for p in own_cache.glob("*.u8")} == files
+    assert without.cached is None
+    expected = [reduce(decode(samples.read(i)), 16) for i in range(len(samples)) if i not in cold.reasons]
+    for pictures in (cold, warm, without):
+        assert all(np.array_equal(a, b) for a, b in zip(everything(pictures), expected, strict=True))
+        assert {samples.names[i]: r for i, r in pictures.reasons.items()} == {
+            "b/bad.jpg": "not a picture (begins with b'no pictu')",
+            "b/empty.jpg": "empty file",
+        }
+        assert pictures.hashes[0] == hashlib.sha256(samples.read(0)).hexdigest()
+
+
+def test_asking_for_a_bad_picture_raises_its_reason(folder):
+    pictures = open_pictures(find_samples(folder), 16)
+    with pytest.raises(BadPicture, match="empty file"):
+        pictures[next(i for i, reason in pictures.reasons.items() if reason == "empty file")]
+
+
+def test_a_changed_file_or_another_reduction_is_another_cache(folder, own_cache):
+    open_pictures(find_samples(folder), 16)
+    open_pictures(find_samples(folder), 18)
+    (folder / "a" / "0.png").write_bytes(encoded(Image.new("RGB", (40, 40), "red")))
+    found = open_pictures(find_samples(folder), 16)
+    assert len(list(own_cache.glob("*.u8"))) == 3
+    assert (found[0] == [255, 0, 0]).all()
+
+
+def test_a_damaged_cache_is_made_anew(folder, own_cache):
+    samples = find_samples(folder)
+    before = everything(open_pictures(samples, 16))
+    pixels = next(own_cache.glob("*.u8"))
+    pixels.write_bytes(pixels.read_bytes()[:-5])
+    assert all(np.array_equal(a, b) for a, b in zip(everything(open_pictures(samples, 16)), before, strict=True))
+    next(own_cache.glob("*.json")).write_text("{")
+    assert all(np.array_equal(a, b) for a, b in zip(everything(open_pictures(samples, 16)), before, strict=True))
+
+
+def test_the_caches_stay_within_their_limit_and_the_oldest_goes(folder, own_cache, monkeypatch):
+    samples = find_samples(folder)
+    open_pictures(samples, 16)
+    oldest = next(own_cache.glob("*.u8"))
+    os.utime(oldest.with_suffix(".json"), (1, 1))
+    monkeypatch.setenv("TAPETUM_CACHE_GB", str(oldest.stat().st_size * 2.5 / 1e9))
+    open_pictures(samples, 15)
+    assert oldest.exists()
+    open_pictures(samples, 14)
+    assert not oldest.exists()
+    assert len(list(own_cache.glob("*.u8"))) == 2
+
+
+def test_without_room_pictures_are_decoded_on_demand(folder, own_cache, monkeypatch):
+    monkeypatch.setenv("TAPETUM_CACHE_GB", "0.000001")
+    pictures = open_pictures(find_samples(folder), 16)
+    assert pictures.cached is None
+    assert everything(pictures)
+    assert list(own_cache.iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_written_stops_nothing(folder, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "file" / "cache"))
+    pictures = open_pictures(find_samples(folder), 16)
+    assert pictures.cached is None
+    assert len(everything(pictures)) == 12
+
+
+def test_nothing_is_written_into_the_picture_folder(folder):
+    def tree():
+        return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*")}
+
+    before = tree()
+    open_pictures(find_samples(folder), 16)
+    assert tree() == before
+
+
+def test_a_killed_build_leaves_no_cache_that_counts(folder, own_cache):
+    script = (
+        "import os, sys; from tapetum.data import cache; from tapetum.data.sources import find_samples\n"
+        "cache.write_text = lambda *a: os._exit(9)\n"
+        "cache.open_pictures(find_samples(sys.argv[1]), 16)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(folder)], check=False).returncode == 9
+    samples = find_samples(folder)
+    assert cache._from_cache(samples, 16, own_cache, cache._key(samples, 16)) is None
+    assert len(everything(open_pictures(samples, 16))) == 12

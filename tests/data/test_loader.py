@@ -1,0 +1,76 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tapetum.config import Recipe
+from tapetum.data.cache import open_pictures
+from tapetum.data.loader import TrainingLoader, ValidationLoader
+from tapetum.data.prepare import Preprocessing, fit
+from tapetum.data.sources import find_samples
+
+RECIPE = Recipe(
+    model="lenet", size=32, fit="crop", crop_area=0.5, flip="on", jitter=0.2, rotate=10.0, erase=0.2, mixup=0.2, epochs=2,
+    batch=12, optimizer="sgd", lr=0.1, schedule="constant", weight_decay=0.0, label_smoothing=0.1, ema=0.0, keep="last",
+)  # fmt: skip
+PREPARED = Preprocessing(32, "crop", 36, 40, 3)
+
+
+@pytest.fixture
+def pictures(stripes):
+    return open_pictures(find_samples(stripes), 40)
+
+
+def loader(pictures, **changes):
+    rows = np.arange(0, 80, 2)
+    recipe = dataclasses.replace(RECIPE, **changes)
+    return TrainingLoader(pictures, rows, pictures.samples.labels[rows], 2, recipe, PREPARED, 7, torch.device("cpu"))
+
+
+def test_an_epoch_shows_every_picture_once(pictures):
+    batches = list(loader(pictures).epoch(0))
+    assert [len(b.labels_B) for b in batches] == [12, 12, 12, 4]
+    labels = torch.cat([b.labels_B for b in batches])
+    assert labels.bincount().tolist() == [20, 20]
+    for b in batches:
+        assert b.images_BCHW.shape[1:] == (3, 32, 32)
+        assert b.images_BCHW.is_contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(b.targets_BK.sum(1), torch.ones(len(b.labels_B)))
+        assert b.weight_B.tolist() == [1.0] * len(b.labels_B)
+
+
+def test_a_resumed_epoch_goes_on_with_the_same_numbers(pictures):
+    whole = list(loader(pictures).epoch(3))
+    rest = list(loader(pictures).epoch(3, start=2))
+    assert len(rest) == 2
+    for a, b in zip(whole[2:], rest, strict=True):
+        assert torch.equal(a.images_BCHW, b.images_BCHW)
+        assert torch.equal(a.targets_BK, b.targets_BK)
+
+
+def test_a_pictures_augmentation_does_not_depend_on_its_batch(pictures):
+    small, large = loader(pictures, batch=5, mixup=0.0), loader(pictures, batch=40, mixup=0.0)
+    a = torch.cat([b.images_BCHW for b in small.epoch(1)])
+    b = torch.cat([b.images_BCHW for b in large.epoch(1)])
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+def test_without_chance_training_sees_what_validation_sees(pictures):
+    plain = loader(pictures, crop_area=1.0, flip="off", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, label_smoothing=0.0, batch=40)
+    (batch,) = plain.epoch(0)
+    order = batch.labels_B.argsort(stable=True)
+    squares = np.stack([fit(pictures[i], PREPARED) for i in range(0, 80, 2)])
+    means = torch.tensor(squares).float().mean((1, 2, 3))
+    undone = batch.images_BCHW * torch.tensor(PREPARED.std)[:, None, None] + torch.tensor(PREPARED.mean)[:, None, None]
+    assert torch.allclose((undone.mean((1, 2, 3)) * 255).sort()[0], means.sort()[0], atol=1e-2)
+    assert order.tolist() == sorted(range(40), key=lambda i: (batch.labels_B[i].item(), i))
+    assert torch.equal(batch.targets_BK.argmax(1), batch.labels_B)
+
+
+def test_validation_squares_can_be_asked_for_again(pictures):
+    found = ValidationLoader(pictures, np.array([3, 1, 2]), PREPARED, 2)
+    first, second = list(found), list(found)
+    assert [len(b) for b in first] == [2, 1]
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert np.array_equal(first[0][0], fit(pictures[3], PREPARED))
