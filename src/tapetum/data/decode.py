@@ -54,7 +54,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if width * height > max_pixels:
             raise BadPicture(f"{width:,} x {height:,} is over the limit of {max_pixels:,} pixels")
         pixels = _fast_jpeg(data, image)
-        return pixels if pixels is not None else _to_rgb(image)
+        return pixels if pixels is not None else to_rgb(image)
     except BadPicture:
         raise
     except Exception as error:
@@ -74,7 +74,8 @@ def _fast_jpeg(data: bytes, image: Image.Image) -> np.ndarray | None:
         return None
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A PIL picture as uint8 RGB (H, W, 3), by the rules above; a damaged one raises whatever Pillow raises."""
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):

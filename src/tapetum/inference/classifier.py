@@ -20,7 +20,7 @@ from PIL import Image
 import tapetum
 from tapetum import device, models, tensorfile
 from tapetum.config import Fit
-from tapetum.data.decode import BadPicture, decode
+from tapetum.data.decode import BadPicture, decode, to_rgb
 from tapetum.data.prepare import Preprocessing, fit, reduce, to_input
 from tapetum.errors import UserError
 
@@ -205,7 +205,7 @@ def _as_array(picture: Picture, position: int) -> np.ndarray:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name} is not a picture that can be read: {reason}. Leave it out or replace it.") from error
     if isinstance(picture, Image.Image):
-        return np.asarray(picture.convert("RGB"))
+        return to_rgb(picture)
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim not in (2, 3):
         what = f"a {picture.dtype} array of shape {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
         raise UserError(f"picture {position} is {what}: expected a path, bytes, a PIL image, or a uint8 array (H, W, 3).")

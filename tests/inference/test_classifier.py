@@ -1,0 +1,173 @@
+"""Judges: torch's own softmax on torchvision-prepared input; the file system; damaged and foreign files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import encoded
+from PIL import Image
+from torchvision import transforms
+
+import tapetum
+from tapetum import models, tensorfile
+from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from tapetum.errors import UserError
+from tapetum.inference.classifier import Classifier
+
+PREPARED = Preprocessing(size=32, fit="crop", resize=36, reduce=64, channels=3)
+RNG = np.random.default_rng(0)
+
+
+def classifier(flip=False, classes=("고양이", "dog")):
+    torch.manual_seed(0)
+    return Classifier(models.build("lenet", len(classes), 32).eval(), "lenet", classes, PREPARED, flip)
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = []
+    for n in range(7):
+        small = Image.fromarray(RNG.integers(0, 256, (5, 6, 3), np.uint8))
+        paths.append(tmp_path / f"{n}.png")
+        small.resize((50 + n, 44)).save(paths[-1])
+    return paths
+
+
+def test_probabilities_are_the_softmax_of_the_network_on_torchvisions_input(files):
+    ours = classifier()
+    prepare = transforms.Compose(
+        [transforms.Resize(36), transforms.CenterCrop(32), transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    )
+    with torch.no_grad():
+        expected = torch.softmax(ours.network(torch.stack([prepare(Image.open(f)) for f in files])), 1)
+    found = ours.predict_proba(files)
+    assert found.dtype == np.float64
+    assert found.shape == (7, 2)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
+    # The two resize filters round differently by one grey level in places.
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
+
+
+def test_every_form_of_a_picture_gives_the_same(files):
+    ours = classifier()
+    path = files[0]
+    array = np.array(Image.open(path))
+    forms = [path, str(path), path.read_bytes(), Image.open(path), array]
+    alone = ours.predict_proba(path)
+    for form in forms:
+        assert (ours.predict_proba([form]) == alone).all()
+    # Together, a picture's place in the batch may change the last bit.
+    np.testing.assert_allclose(ours.predict_proba(forms), alone.repeat(5, 0), atol=1e-6)
+    assert ours.predict(forms) == [ours.classes_[alone.argmax()]] * 5
+
+
+def test_the_batch_size_changes_only_rounding(files):
+    ours = classifier()
+    for batch in (1, 2, 3, 64):
+        np.testing.assert_allclose(ours.predict_proba(files, batch=batch), ours.predict_proba(files), atol=1e-5)
+
+
+def test_flip_is_the_mean_over_both_forms(files):
+    array = np.array(Image.open(files[0]))
+    pair = classifier().predict_proba([array, array[:, ::-1].copy()])
+    np.testing.assert_allclose(classifier(flip=True).predict_proba([array])[0], pair.mean(0), atol=1e-6)
+
+
+def test_a_saved_classifier_comes_back_to_the_bit(files, tmp_path):
+    ours = classifier(flip=True)
+    ours.about = {"metrics": {"val": {"accuracy": 0.5}}}
+    ours.save(tmp_path / "run" / "model.safetensors")
+    for place in (tmp_path / "run", tmp_path / "run" / "model.safetensors"):
+        again = tapetum.load(place)
+        assert again.classes_ == ("고양이", "dog")
+        assert again.preprocessing == PREPARED
+        assert again.about["metrics"] == ours.about["metrics"]
+        assert (again.predict_proba(files) == ours.predict_proba(files)).all()
+
+
+def test_no_pictures_give_no_rows():
+    assert classifier().predict_proba([]).shape == (0, 2)
+    assert classifier().predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("picture", "sentence"),
+    [
+        ("nowhere.jpg", "nowhere.jpg is not a picture that can be read: No such file"),
+        (b"text", r"picture 0 \(bytes\) is not a picture that can be read"),
+        (np.zeros((4, 4, 3)), r"picture 0 is a float64 array of shape \(4, 4, 3\): expected"),
+        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\): expected"),
+        (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
+        (7, "picture 0 is 7: expected a path"),
+    ],
+)
+def test_what_is_no_picture_is_named(picture, sentence):
+    with pytest.raises(UserError, match=sentence):
+        classifier().predict_proba([picture])
+
+
+def test_pil_pictures_of_every_mode_are_taken():
+    plain = Image.fromarray(RNG.integers(0, 256, (40, 40, 3), np.uint8))
+    for mode in ("L", "P", "RGBA", "CMYK", "1"):
+        assert classifier().predict_proba([plain.convert(mode)]).shape == (1, 2)
+
+
+def change(about, **values):
+    return {**about, **values}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"network": "os.system"},
+        {"network": "alexnet"},
+        {"classes": ["one"]},
+        {"classes": ["a", "a"]},
+        {"classes": ["a", "b", "c"]},
+        {"classes": None},
+        {"format": 2},
+        {"flip": "yes"},
+        {"preprocessing": {}},
+        {"preprocessing": {"size": 10**9}},
+        {"preprocessing": {"reduce": -1}},
+        {"preprocessing": {"fit": "cut"}},
+        {"preprocessing": {"mean": [float(1e400), 0, 0]}},
+        {"preprocessing": {"std": [0, 1, 1]}},
+        {"preprocessing": {"channels": 4}},
+        {"preprocessing": {"code": "x"}},
+    ],
+)
+def test_a_sealed_file_with_a_strange_content_is_refused(tmp_path, values):
+    path = tmp_path / "model.safetensors"
+    classifier().save(path)
+    tensors, about = tensorfile.load(path)
+    if values.get("preprocessing"):
+        values = {"preprocessing": {**about["preprocessing"], **values["preprocessing"]}}
+    changed = json.loads(json.dumps(change(about, **values)).replace("Infinity", "1e400"))
+    try:
+        tensorfile.save(path, tensors, changed)
+    except ValueError:
+        return  # JSON has no infinity: such a file cannot even be written
+    with pytest.raises(UserError):
+        tapetum.load(path)
+
+
+def test_missing_and_foreign_files_are_said(tmp_path):
+    with pytest.raises(UserError, match=r"holds no model.safetensors"):
+        tapetum.load(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        tapetum.load(tmp_path / "none")
+    (tmp_path / "cat.jpg").write_bytes(encoded(Image.new("RGB", (9, 9)), "JPEG"))
+    with pytest.raises(UserError, match="is not a tapetum file"):
+        tapetum.load(tmp_path / "cat.jpg")
+
+
+def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    classifier().save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match="No space left on device.*old file is unchanged"):
+        classifier(classes=("a", "b")).save(path)
+    assert path.read_bytes() == before

@@ -1,0 +1,68 @@
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tapetum import models
+from tapetum.data.prepare import Preprocessing
+from tapetum.data.sources import find_pictures
+from tapetum.errors import UserError
+from tapetum.inference.classifier import Classifier
+from tapetum.inference.predict import Predictions, predict_samples, write_kaggle, write_predictions
+
+
+@pytest.fixture
+def found(tmp_path):
+    root = tmp_path / "p"
+    root.mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("dog.10.png", "cat.2.png", "odd, \"name\".png"):
+        Image.fromarray(generator.integers(0, 256, (40, 40, 3), np.uint8)).save(root / name)
+    (root / "broken.jpg").write_bytes(b"")
+    torch.manual_seed(0)
+    classifier = Classifier(
+        models.build("lenet", 2, 32).eval(), "lenet", ("cat", "dog"), Preprocessing(32, "crop", 36, 64, 3), flip=False
+    )
+    return predict_samples(classifier, find_pictures([root]))
+
+
+def test_every_readable_file_is_a_row_and_the_others_are_listed(found):
+    frame = found.frame()
+    assert list(frame.columns) == ["path", "label", "probability", "p_cat", "p_dog"]
+    assert frame["path"].tolist() == ["cat.2.png", "dog.10.png", 'odd, "name".png']
+    assert np.allclose(frame["p_cat"] + frame["p_dog"], 1)
+    assert (frame["probability"] == frame[["p_cat", "p_dog"]].max(axis=1)).all()
+    assert found.unreadable == (("broken.jpg", "empty file"),)
+    assert found.rows.tolist() == [1, 2, 3]
+
+
+def test_the_csv_reads_back_to_the_bit(found, tmp_path):
+    write_predictions(found, tmp_path / "out.csv")
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert (table["p_dog"][:3].to_numpy() == found.probabilities_NK[:, 1]).all()
+    assert table["path"].tolist()[3] == "broken.jpg"
+    assert table["reason"].tolist()[3] == "empty file"
+    assert table["label"].isna().tolist() == [False, False, False, True]
+
+
+def test_the_notes_file_is_sorted_by_id_as_a_number(tmp_path):
+    found = Predictions(
+        ("Cat", "Dog"), ("Dog/dog.113.jpg", "Cat/cat.15.jpg", "Dog/dog.15.jpg", "Cat/cat.2.jpg"), np.arange(4),
+        np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]), ("",) * 4, (),
+    )  # fmt: skip
+    assert write_kaggle(found, tmp_path / "k.csv") == ("Dog", 1)
+    with (tmp_path / "k.csv").open() as file:
+        assert list(csv.reader(file)) == [["id", "label"], ["2", "0.4"], ["15", "0.2"], ["15", "0.7"], ["113", "0.9"]]
+
+
+def test_the_notes_file_needs_two_classes_and_numbers(tmp_path):
+    three = Predictions(("a", "b", "c"), ("1.jpg",), np.arange(1), np.ones((1, 3)) / 3, ("",), ())
+    with pytest.raises(UserError, match="two classes; this one has 3"):
+        write_kaggle(three, tmp_path / "k.csv")
+    unnumbered = Predictions(("a", "b"), ("x.jpg",), np.arange(1), np.ones((1, 2)) / 2, ("",), ())
+    with pytest.raises(UserError, match=r"'x.jpg' holds no number"):
+        write_kaggle(unnumbered, tmp_path / "k.csv")
+    assert not (tmp_path / "k.csv").exists()
