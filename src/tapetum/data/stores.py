@@ -5,26 +5,47 @@ A store lists its files as relative names with forward slashes, in plain sorted 
 with two numbers that change when its content does.
 """
 
+import bz2
+import gzip
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import threading
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import IO, Protocol
 
 from tapetum.errors import UserError
 
 # A picture is far smaller; a member that says more, or gives more than it says, is a trap.
 _MAX_MEMBER_BYTES = 256 * 1024**2
+# A compressed tar can only be read from its beginning, so its files are kept in memory; above this it is refused.
+_MAX_MEMORY_BYTES = 1024**3
+# What Python's readers raise, besides OSError, on an archive that is damaged or of a kind they do not know.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 
 class Store(Protocol):
-    """Some files, read by name."""
+    """Some files, read by name, from any number of threads."""
+
+    skipped: list[tuple[str, str]]
+    """Files that are left out, by name, each with its reason."""
 
     def names(self) -> list[str]:
         """All files, as relative names, sorted."""
@@ -40,16 +61,17 @@ def open_store(path: Path) -> tuple[Store, str]:
     """The store in `path`, a folder or an archive (told by its content), and a word for its kind ("" for a folder).
 
     Raises:
-        UserError: neither a folder nor an archive, or a broken archive.
+        UserError: neither a folder nor an archive, a broken archive, or a compressed tar too large to be read in place.
     """
     if path.is_dir():
         return FolderStore(path), ""
     try:
-        if zipfile.is_zipfile(path):
-            return ZipStore(path), "zip archive"
-        if tarfile.is_tarfile(path):
-            return TarStore(path), "tar archive"
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        kind = archive_kind(path)
+        if kind == "zip archive":
+            return ZipStore(path), kind
+        if kind == "tar archive":
+            return TarStore(path), kind
+    except (OSError, *_DAMAGED) as error:
         raise UserError(f"the archive {path} cannot be read: {error}. Download or pack it again.") from error
     raise UserError(
         f"{path} is neither a folder, a CSV file nor a zip or tar archive. Name the folder that holds the pictures, one folder "
@@ -57,28 +79,39 @@ def open_store(path: Path) -> tuple[Store, str]:
     )
 
 
+def archive_kind(path: Path) -> str:
+    """ "zip archive", "tar archive" (perhaps compressed) or "": what the first bytes of `path` say, whatever its name."""
+    if not path.is_file():  # reading a pipe would hang
+        return ""
+    with path.open("rb") as file:
+        head = file.read(tarfile.BLOCKSIZE)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip archive"
+    # 257 is where every tar since POSIX 1988 (ustar) has its mark.
+    return "tar archive" if head.startswith(tuple(_COMPRESSED)) or head[257:262] == b"ustar" else ""
+
+
 class FolderStore:
     """The regular files below a folder. Hidden ones are passed over; links to folders are not followed, so no loop can form."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.skipped: list[tuple[str, str]] = []
 
     def names(self) -> list[str]:
         """Relative names of all regular files, sorted."""
-        return sorted(self._walk(self.root, ""))
-
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            raise UserError(f"the folder {folder} cannot be read: {error.strerror}. Check its permissions.") from error
-        for entry in entries:
-            if _is_hidden(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
-            elif _is_regular(entry):
-                yield prefix + entry.name
+        found = []
+        waiting = [""]  # a list, not a recursion: folders may be nested deeper than Python's stack
+        while waiting:
+            prefix = waiting.pop()
+            for entry in _entries(self.root / prefix):
+                if _is_hidden(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{prefix}{entry.name}/")
+                elif _is_regular(entry):
+                    found.append(prefix + entry.name)
+        return sorted(found)
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
@@ -100,19 +133,14 @@ class ZipStore:
         self._zip = zipfile.ZipFile(path)
         self._members: dict[str, zipfile.ZipInfo] = {}
         self.skipped: list[tuple[str, str]] = []
-        """Members that are left out, with the reason."""
         self._lock = threading.Lock()
         for member in self._zip.infolist():
-            reason = _outside(member.filename)
-            if not reason and (member.is_dir() or _is_hidden_path(member.filename)):
-                continue
+            name = _zip_name(member)
             kind = stat.S_IFMT(member.external_attr >> 16)
-            reason = reason or ("a link or device" if kind not in (0, stat.S_IFREG) else "")
-            reason = reason or ("encrypted" if member.flag_bits & 1 else "") or _too_large(member.file_size)
-            if reason:
-                self.skipped.append((member.filename, reason))
-            else:
-                self._members[member.filename] = member
+            is_file = kind in (0, stat.S_IFREG)
+            reason = "encrypted" if member.flag_bits & 1 else ""
+            if _is_wanted(name, member.is_dir(), is_file, member.file_size, reason, self.skipped):
+                self._members[_tidy(name)] = member
 
     def names(self) -> list[str]:
         """Names of all regular members, sorted."""
@@ -120,10 +148,11 @@ class ZipStore:
 
     def read(self, name: str) -> bytes:
         """The bytes of one member."""
+        member = self._members[name]
         try:
-            with self._lock, self._zip.open(self._members[name]) as file:
-                return _read_limited(file)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+            with self._lock, self._zip.open(member) as file:
+                return _read_limited(file, member.file_size)
+        except _DAMAGED as error:
             raise OSError(f"damaged in the archive ({error})") from error
 
     def stamp(self, name: str) -> tuple[int, int]:
@@ -133,45 +162,67 @@ class ZipStore:
 
 
 class TarStore:
-    """The regular files in a tar archive, plain or compressed, read in place."""
+    """The regular files in a tar archive, read in place.
+
+    Of a plain tar only the places of the files are kept, and each is read from there. A compressed one (gzip, bzip2, xz) can
+    only be read from its beginning, so its files are kept in memory, up to 1 GiB.
+
+    Raises:
+        UserError: a compressed tar that holds more.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._tar = tarfile.open(path)  # noqa: SIM115 - it stays open as long as the store lives
-        self._members: dict[str, tarfile.TarInfo] = {}
         self.skipped: list[tuple[str, str]] = []
-        """Members that are left out, with the reason."""
-        self._lock = threading.Lock()
+        self._path = path
         self._changed = path.stat().st_mtime_ns
-        for member in self._tar:
-            name = member.name.removeprefix("./")
-            reason = _outside(name)
-            if not reason and (member.isdir() or _is_hidden_path(name)):
-                continue
-            reason = reason or ("a link or device" if not member.isreg() else "") or _too_large(member.size)
-            if reason:
-                self.skipped.append((name, reason))
-            else:
-                self._members[name] = member
+        self._places: dict[str, tuple[int, int]] = {}
+        self._contents: dict[str, bytes] = {}
+        with path.open("rb") as file:
+            head = file.read(6)
+        unpack = next((unpack for mark, unpack in _COMPRESSED.items() if head.startswith(mark)), None)
+        with (
+            path.open("rb") if unpack is None else unpack(path, "rb") as stream,
+            tarfile.open(fileobj=stream, mode="r:") as tar,
+        ):
+            total = 0
+            for member in tar:
+                reason = "with holes" if member.issparse() else ""
+                if not _is_wanted(member.name, member.isdir(), member.isreg(), member.size, reason, self.skipped):
+                    continue
+                name = _tidy(member.name)
+                self._places[name] = (member.offset_data, member.size)
+                if unpack is None:
+                    continue
+                total += member.size
+                if total > _MAX_MEMORY_BYTES:
+                    raise UserError(
+                        f"{path} is compressed and holds more than {_MAX_MEMORY_BYTES:,} bytes: expected a folder, a zip or a "
+                        "plain tar, which can be read at any place. Unpack it and name the folder."
+                    )
+                stream.seek(member.offset_data)
+                self._contents[name] = _read_limited(stream, member.size)
+            # tarfile takes a header that it does not understand for the end, and would lose what follows without a word.
+            stream.seek(tar.offset)
+            if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.ReadError(f"damaged at byte {tar.offset:,}")
 
     def names(self) -> list[str]:
         """Names of all regular members, sorted."""
-        return sorted(self._members)
+        return sorted(self._places)
 
     def read(self, name: str) -> bytes:
         """The bytes of one member."""
-        try:
-            with self._lock:
-                file = self._tar.extractfile(self._members[name])
-                if file is None:
-                    raise OSError("not a regular file in the archive")
-                return _read_limited(file)
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise OSError(f"damaged in the archive ({error})") from error
+        if name in self._contents:
+            return self._contents[name]
+        place, size = self._places[name]
+        with self._path.open("rb") as file:
+            file.seek(place)
+            return _read_limited(file, size)
 
     def stamp(self, name: str) -> tuple[int, int]:
         """Size of one member, and the archive's time of last change mixed with the member's place."""
-        member = self._members[name]
-        return member.size, self._changed + member.offset_data
+        place, size = self._places[name]
+        return size, self._changed + place
 
 
 class ManyStore:
@@ -180,6 +231,7 @@ class ManyStore:
     def __init__(self, parts: list[tuple[str, Store]]) -> None:
         self._places: dict[str, tuple[Store, str]] = {}
         self._names: list[str] = []
+        self.skipped = [(f"{prefix}/{name}", reason) for prefix, store in parts for name, reason in store.skipped]
         for prefix, store in parts:
             for name in store.names():
                 full = f"{prefix}/{name}" if prefix else name
@@ -207,6 +259,7 @@ class FilesStore:
 
     def __init__(self, paths: dict[str, Path]) -> None:
         self.paths = paths
+        self.skipped: list[tuple[str, str]] = []
 
     def names(self) -> list[str]:
         """The names, in the order given."""
@@ -234,8 +287,12 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _NOT_PICTURES
 
 
-def _is_hidden_path(name: str) -> bool:
-    return any(_is_hidden(part) for part in PurePosixPath(name).parts)
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be read: {error.strerror}. Check its permissions.") from error
 
 
 def _is_regular(entry: os.DirEntry[str]) -> bool:
@@ -246,19 +303,48 @@ def _is_regular(entry: os.DirEntry[str]) -> bool:
         return False  # a link to nothing
 
 
-def _outside(name: str) -> str:
+def _is_wanted(name: str, is_folder: bool, is_file: bool, size: int, reason: str, skipped: list[tuple[str, str]]) -> bool:
+    """Whether an archive's member is a file to read. One that cannot be, for `reason` or another, is noted in `skipped`."""
+    if _points_outside(name):
+        reason = "its name points outside the archive"
+    elif is_folder or any(_is_hidden(part) for part in PurePosixPath(name).parts):
+        return False
+    elif not is_file:
+        reason = "a link or device"
+    elif size > _MAX_MEMBER_BYTES:
+        reason = f"{size:,} bytes, more than a picture has"
+    if reason:
+        skipped.append((name, reason))
+    return not reason
+
+
+def _points_outside(name: str) -> bool:
     path = name.replace("\\", "/")
-    if path.startswith("/") or ".." in path.split("/") or (len(path) > 1 and path[1] == ":"):
-        return "its name points outside the archive"
-    return ""
+    return path.startswith("/") or ".." in path.split("/") or (path[:1].isalpha() and path[1:2] == ":")
 
 
-def _too_large(size: int) -> str:
-    return f"{size:,} bytes, more than a picture has" if size > _MAX_MEMBER_BYTES else ""
+def _tidy(name: str) -> str:
+    """`./Cat//1.jpg` as `Cat/1.jpg`."""
+    return PurePosixPath(name).as_posix()
 
 
-def _read_limited(file: object) -> bytes:
-    data: bytes = file.read(_MAX_MEMBER_BYTES + 1)  # type: ignore[attr-defined]
-    if len(data) > _MAX_MEMBER_BYTES:
-        raise OSError("larger than the archive says")
+def _zip_name(member: zipfile.ZipInfo) -> str:
+    """A member's name with forward slashes (old Windows packers write others), read as UTF-8 where it is.
+
+    Packers on macOS write UTF-8 but do not set the flag that says so (bit 11), and Python then reads code page 437.
+    """
+    name = member.filename
+    if not member.flag_bits & 0x800:
+        try:
+            name = name.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            pass  # another code page: which one, no zip says
+    return name.replace("\\", "/")
+
+
+def _read_limited(file: IO[bytes], size: int) -> bytes:
+    """The `size` bytes that an archive's header promises: neither fewer nor more."""
+    data = file.read(size)
+    if len(data) < size:
+        raise OSError(f"damaged in the archive ({len(data):,} of {size:,} bytes)")
     return data

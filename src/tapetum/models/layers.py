@@ -7,6 +7,24 @@ class Misfit(Exception):
     """A layer whose kernel is larger than its padded input; the message names it."""
 
 
+def window(layer: nn.Module) -> tuple[int, int, int]:
+    """(F, S, 2P): the side that a convolution's or pool's kernel covers, its stride, and the padding of both borders together.
+
+    A dilated kernel covers the gaps between its weights too; "same" padding keeps the side.
+
+    >>> window(nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2))
+    (11, 4, 4)
+    >>> window(nn.Conv2d(3, 8, kernel_size=3, dilation=4, padding="same"))
+    (9, 1, 8)
+    """
+    kernel, stride, dilation = (_side(getattr(layer, part, 1)) for part in ("kernel_size", "stride", "dilation"))
+    kernel = dilation * (kernel - 1) + 1
+    padding = getattr(layer, "padding", 0)
+    if isinstance(padding, str):
+        return kernel, stride, kernel - 1 if padding == "same" else 0
+    return kernel, stride, 2 * _side(padding)
+
+
 def side_after(layers: list[nn.Module], names: list[str], side: int) -> int:
     """The side of the feature map that comes out of convolutions and pools: (W - F + 2P) / S + 1 each, rounded down.
 
@@ -19,18 +37,19 @@ def side_after(layers: list[nn.Module], names: list[str], side: int) -> int:
         Misfit: a layer is larger than its input.
     """
     for layer, name in zip(layers, names, strict=True):
-        kernel, stride, padding = (_side(getattr(layer, part)) for part in ("kernel_size", "stride", "padding"))
-        if side + 2 * padding < kernel:
+        kernel, stride, paddings = window(layer)
+        if side + paddings < kernel:
             raise Misfit(f"{name} (kernel {kernel}x{kernel}) does not fit its {side}x{side} input")
-        side = (side - kernel + 2 * padding) // stride + 1
+        side = (side - kernel + paddings) // stride + 1
     return side
 
 
 def kaiming(network: nn.Module) -> None:
     """Initialise a ReLU network so that neither signals nor gradients shrink from layer to layer (He et al. 2015, eq. 10).
 
-    Weights are normal with variance 2 / fan-in, biases zero; the last linear layer starts near zero, so that a fresh network
-    says "any class", and its first loss is the logarithm of the number of classes.
+    Weights are normal with variance 2 / fan-in, biases zero. The last linear layer starts small (deviation 0.01, as in
+    Krizhevsky et al. 2012, section 5), so that a fresh network prefers no class much: its first loss is near the logarithm of
+    the number of classes. AlexNet's overlapping max-pools enlarge the signal, which lifts its first loss above that.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer in layers:

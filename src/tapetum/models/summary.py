@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from tapetum.models.layers import window
+
 _BYTES_PER_MB = 1024**2
 
 
@@ -47,8 +49,15 @@ class Summary:
 
 
 def summarize(network: nn.Module, channels: int, size: int) -> Summary:
-    """The summary of `network` for pictures (channels, size, size). Takes no memory for weights, and changes nothing."""
-    trial = copy.deepcopy(network).to("meta").eval()
+    """The summary of `network` for pictures (channels, size, size). Takes no memory for weights, and changes nothing.
+
+    It sees layers that are modules; what `forward` does without one (a flatten, a sum) has no row.
+
+    >>> found = summarize(nn.Sequential(nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU()), channels=3, size=256)
+    >>> found.rows[0].name, found.rows[0].output, found.rows[0].formula
+    ('Conv2d-1', (-1, 64, 63, 63), '(256-11+2*2)/4+1 = 63.25 -> 63')
+    """
+    trial = _on_meta(network).eval()
     rows: list[Row] = []
 
     def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, name: str) -> None:
@@ -114,13 +123,20 @@ def format_summary(summary: Summary) -> str:
     return "\n".join(lines)
 
 
+def _on_meta(network: nn.Module) -> nn.Module:
+    """A copy without weights. `copy.deepcopy(network).to("meta")` would hold all of them twice for a moment."""
+    weightless: dict[int, object] = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in network.parameters()}
+    weightless |= {id(b): b.to("meta") for b in network.buffers()}
+    return copy.deepcopy(network, weightless)
+
+
 def _formula(layer: nn.Module, before: int, after: int) -> str:
     if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        kernel, stride, padding = (_side(getattr(layer, part)) for part in ("kernel_size", "stride", "padding"))
-        if not isinstance(layer, nn.Conv2d) and kernel == stride and padding == 0:
+        kernel, stride, paddings = window(layer)
+        if not isinstance(layer, nn.Conv2d) and kernel == stride and paddings == 0:
             return f"{before}/{kernel} = {_floored(before / kernel, after)}"
-        exact = (before - kernel + 2 * padding) / stride + 1
-        return f"({before}-{kernel}+2*{padding})/{stride}+1 = {_floored(exact, after)}"
+        exact = (before - kernel + paddings) / stride + 1
+        return f"({before}-{kernel}+2*{paddings / 2:g})/{stride}+1 = {_floored(exact, after)}"
     if isinstance(layer, nn.AdaptiveAvgPool2d):
         return f"{before} -> {after}"
     if isinstance(layer, nn.Linear):
@@ -140,7 +156,3 @@ def _multiply_adds(layer: nn.Module, output: torch.Tensor) -> int:
     if isinstance(layer, nn.Linear):
         return layer.weight.numel()
     return 0
-
-
-def _side(value: int | tuple[int, ...]) -> int:
-    return value[0] if isinstance(value, tuple) else value

@@ -28,6 +28,8 @@ class Progress:
     """Epochs done."""
     seconds: float = 0.0
     """Time spent, summed over resumed sittings."""
+    lr: float = 0.0
+    """Learning rate of the last step."""
     loss_sum: float = 0.0
     """Sum of the losses of this epoch's pictures so far."""
     correct: float = 0.0

@@ -118,19 +118,16 @@ def fit(
 def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, done: float) -> None:
     """One training step: forward, backward, update; its loss and hits go into the epoch's sums."""
     progress = state.progress
+    progress.lr = learning_rate(task.recipe, done)
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(task.recipe, done)
+        group["lr"] = progress.lr
     # Dropout draws from here: what it drops depends on the seed and the step, not on what ran before.
-    torch.manual_seed(task.seed * 1_000_003 + progress.step)
+    torch.manual_seed((task.seed * 1_000_003 + progress.step) % 2**63)
     with torch.autocast(task.device.type, enabled=task.mixed):
         outputs_BK = state.network(batch.images_BCHW)
         batch_loss = loss(outputs_BK.float(), batch.targets_BK, batch.weight_B)
     value = batch_loss.item()
-    if not math.isfinite(value):
-        raise UserError(
-            f"the loss became {value} in epoch {progress.epoch + 1} (step {progress.step + 1:,}): the training has diverged. "
-            f"Use a lower --lr than {task.recipe.lr:g}; earlier checkpoints are untouched."
-        )
+    _refuse_divergence(value, "loss", task, progress)
     scaler.scale(batch_loss).backward()
     scaler.step(state.optimizer)
     scaler.update()
@@ -151,6 +148,7 @@ def _end_epoch(task: Task, state: State) -> dict[str, Any]:
     found_NK = probabilities(network, task.validation, task.training.preprocessing, task.recipe.flip == "on", task.device)
     accuracy = metrics.accuracy(task.validation_labels, found_NK.argmax(1))
     val_loss = metrics.log_loss(task.validation_labels, found_NK)
+    _refuse_divergence(val_loss, "validation loss", task, progress)
     # Ties in accuracy are common on few pictures; the smaller loss decides them.
     best_loss = math.inf if progress.best_loss is None else progress.best_loss
     if (accuracy.value, -val_loss) > (progress.best_accuracy, -best_loss):
@@ -164,11 +162,19 @@ def _end_epoch(task: Task, state: State) -> dict[str, Any]:
         "val_loss": val_loss,
         "val_accuracy": accuracy.value,
         "val_n": accuracy.n,
-        "lr": state.optimizer.param_groups[0]["lr"],
+        "lr": progress.lr,
     }
     progress.epoch += 1
     progress.loss_sum = progress.correct = progress.seen = 0.0
     return entry
+
+
+def _refuse_divergence(value: float, what: str, task: Task, progress: Progress) -> None:
+    if not math.isfinite(value):
+        raise UserError(
+            f"the {what} became {value} in epoch {progress.epoch + 1} (after step {progress.step:,}): the training has diverged. "
+            f"Use a lower --lr than {task.recipe.lr:g}; earlier checkpoints are untouched."
+        )
 
 
 def _epoch_line(entry: dict[str, Any], epochs: int) -> str:

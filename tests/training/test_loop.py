@@ -1,0 +1,204 @@
+"""The loop learns, keeps the right epoch, is interrupted and resumed to the bit, and keeps to its time."""
+
+import dataclasses
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from tapetum import models
+from tapetum.config import Settings, decide
+from tapetum.data.cache import open_pictures
+from tapetum.data.loader import TrainingLoader, ValidationLoader
+from tapetum.data.sources import find_samples
+from tapetum.data.splits import split
+from tapetum.errors import UserError
+from tapetum.training import checkpoint, loop, recipes
+from tapetum.training.checkpoint import State
+from tapetum.training.loop import Task
+from tapetum.training.optim import Average, make_optimizer
+from tapetum.training.signals import Interrupted
+
+SETTINGS = Settings(
+    model="compact", size=32, fit="crop", crop_area=0.6, flip="on", jitter=0.1, rotate=0.0, erase=0.0, mixup=0.2, epochs=3,
+    batch=10, optimizer="adamw", lr=0.002, schedule="cosine", weight_decay=0.01, label_smoothing=0.0, ema=0.9, keep="last",
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def make(stripes, tmp_path):
+    """A function that gives a fresh task and network, with some settings changed."""
+    samples = split(find_samples(stripes), 0.25, 0, 0)
+
+    def fresh(folder="run", deadline=float("inf"), **changes):
+        recipe = decide(dataclasses.replace(SETTINGS, **changes), {})
+        prepared = recipes.preprocessing(recipe)
+        pictures = open_pictures(samples, prepared.reduce)
+        train, val = (np.flatnonzero(samples.splits == part) for part in ("train", "val"))
+        torch.manual_seed(0)
+        network = models.build(recipe.model, 2, recipe.size).to(memory_format=torch.channels_last)
+        task = Task(
+            training=TrainingLoader(pictures, train, samples.labels[train], 2, recipe, prepared, 0, CPU),
+            validation=ValidationLoader(pictures, val, prepared, 32),
+            validation_labels=samples.labels[val],
+            recipe=recipe,
+            seed=0,
+            device=CPU,
+            mixed=False,
+            folder=tmp_path / folder,
+            identity={"lr": recipe.lr, "data": "x"},
+            deadline=deadline,
+        )
+        return task, network
+
+    return fresh
+
+
+def run(task, network, resume=False):
+    log = []
+    progress = loop.fit(task, network, resume, lambda line: None, log.append)
+    return progress, log
+
+
+def weights(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns(make):
+    _, log = run(*make(epochs=8, mixup=0.0))
+    assert log[0]["train_loss"] > log[-1]["train_loss"]
+    assert log[-1]["val_accuracy"] >= 0.9
+    assert [entry["epoch"] for entry in log] == list(range(1, 9))
+
+
+def test_it_repeats_to_the_bit_and_the_seed_matters(make):
+    results = []
+    for seed in (0, 0, 1):
+        task, network = make(f"run{len(results)}")
+        run(dataclasses.replace(task, seed=seed, training=dataclasses.replace(task.training, seed=seed)), network)
+        results.append(weights(network))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+def test_the_epoch_loss_counts_pictures_not_batches(make):
+    task, network = make(epochs=1, batch=59, mixup=0.0, lr=1e-9, schedule="constant", ema=0.0)
+    network.eval()  # only to compare: dropout and BatchNorm behave as in training again below
+    _, log = run(task, network)
+    # 60 pictures in batches of 59 and 1: the plain mean of two batch losses would be ruled by the single picture.
+    losses = []
+    network.train()
+    for step, batch in enumerate(task.training.epoch(0)):
+        torch.manual_seed(task.seed * 1_000_003 + step)
+        losses += torch.nn.functional.cross_entropy(network(batch.images_BCHW), batch.labels_B, reduction="none").tolist()
+    assert log[0]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_kept_epoch_is_in_the_network(make, keep, monkeypatch):
+    kept = []
+    end_epoch = loop._end_epoch
+
+    def spy(task, state):
+        kept.append(weights(state.average.network))
+        return end_epoch(task, state)
+
+    monkeypatch.setattr(loop, "_end_epoch", spy)
+    # A rate that is far too high makes the last epoch differ from the best.
+    task, network = make(keep=keep, epochs=4, lr=0.05, schedule="constant", ema=0.0)
+    progress, log = run(task, network)
+    ranks = [(entry["val_accuracy"], -entry["val_loss"]) for entry in log]
+    assert progress.best_epoch == ranks.index(max(ranks)) + 1
+    assert same(weights(network), kept[progress.best_epoch - 1 if keep == "best" else -1])
+
+
+def stop_after(steps, monkeypatch, number=signal.SIGINT):
+    """Send this process a signal in the middle of a step."""
+    count = [0]
+    step = loop._step
+
+    def counted(*arguments):
+        count[0] += 1
+        if count[0] == steps:
+            os.kill(os.getpid(), number)
+        step(*arguments)
+
+    monkeypatch.setattr(loop, "_step", counted)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6, 7, 13])
+def test_interrupted_and_resumed_ends_as_if_unbroken(make, monkeypatch, steps):
+    task, network = make("whole")
+    _, whole = run(task, network)
+    with monkeypatch.context() as patch:
+        stop_after(steps, patch)
+        task, broken = make("broken")
+        with pytest.raises(Interrupted) as stopped:
+            run(task, broken)
+    assert stopped.value.exit_code == 130
+    assert str(stopped.value) == f"stopped after step {steps} of 18"
+    task, resumed = make("broken")
+    progress, rest = run(task, resumed, resume=True)
+    assert same(weights(network), weights(resumed))
+    without_time = [{k: v for k, v in e.items() if k != "seconds"} for e in progress.history]
+    assert without_time == [{k: v for k, v in e.items() if k != "seconds"} for e in whole]
+    assert rest == progress.history[-len(rest) :]
+
+
+def test_a_termination_signal_has_its_own_exit_code(make, monkeypatch):
+    stop_after(2, monkeypatch, signal.SIGTERM)
+    with pytest.raises(Interrupted) as stopped:
+        run(*make())
+    assert stopped.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_resuming_with_other_settings_names_the_difference(make, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(Interrupted):
+            run(*make())
+    task, network = make()
+    with pytest.raises(UserError, match=r"cannot be resumed: lr was 0.002 and is 0.5"):
+        run(dataclasses.replace(task, identity={**task.identity, "lr": 0.5}), network, resume=True)
+
+
+def test_resuming_nothing_is_said(make):
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        run(*make("empty"), resume=True)
+
+
+def test_two_checkpoints_are_kept_and_a_damaged_newest_is_passed_over(make):
+    task, network = make()
+    state = State(network, Average(network, 0.9), make_optimizer(network, task.recipe))
+    for step in (1, 2, 3):
+        state.progress.step = step
+        checkpoint.save(task.folder, state, {})
+    files = sorted(task.folder.iterdir())
+    assert [f.name for f in files] == ["state-000000002.safetensors", "state-000000003.safetensors"]
+    files[1].write_bytes(files[1].read_bytes()[:-1])
+    checkpoint.restore(task.folder, state, {})
+    assert state.progress.step == 2
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence(make):
+    with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 1.*lower --lr"):
+        run(*make(model="lenet", optimizer="sgd", lr=100.0, schedule="constant"))
+
+
+def test_a_time_budget_is_kept_and_the_rate_still_falls_to_zero(make):
+    task, network = make(deadline=4.0, epochs=100_000, ema=0.0)
+    begun = time.monotonic()
+    progress, log = run(task, network)
+    # The last step and validation may take longer than those before them on a busy machine.
+    assert 2.5 < time.monotonic() - begun < 5.5
+    assert progress.stopped == "time"
+    assert log[-1]["lr"] < 0.1 * SETTINGS.lr

@@ -1,0 +1,98 @@
+"""Judges: torch's own optimizers and losses used plainly, and hand-computed averages."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tapetum.config import Recipe
+from tapetum.training.optim import Average, learning_rate, loss, make_optimizer
+
+NOTES = Recipe(
+    model="lenet", size=32, fit="crop", crop_area=0.5, flip="on", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, epochs=10,
+    batch=32, optimizer="sgd", lr=0.001, schedule="constant", weight_decay=0.0, label_smoothing=0.0, ema=0.0, keep="best",
+)  # fmt: skip
+
+
+def small_network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_notes_optimizer_is_torchs_sgd_with_momentum(layout):
+    ours, plain = small_network().to(memory_format=layout), small_network()
+    mine = make_optimizer(ours, dataclasses.replace(NOTES, lr=0.1))
+    theirs = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    for step in range(5):
+        x = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+        for network, optimizer in ((ours, mine), (plain, theirs)):
+            optimizer.zero_grad()
+            network(x).square().mean().backward()
+            optimizer.step()
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_weight_decay_spares_biases_and_batchnorm():
+    network = small_network()
+    groups = make_optimizer(network, dataclasses.replace(NOTES, optimizer="adamw", weight_decay=0.1)).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    assert {p.ndim for p in groups[1]["params"]} == {1}
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+
+
+def test_the_loss_is_torchs_cross_entropy_and_padding_does_not_count():
+    generator = torch.Generator().manual_seed(0)
+    outputs, labels = torch.randn(6, 3, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2])
+    targets = nn.functional.one_hot(labels, 3).float()
+    ones = torch.ones(6)
+    torch.testing.assert_close(loss(outputs, targets, ones), nn.functional.cross_entropy(outputs, labels))
+    weight = torch.tensor([1.0, 1, 1, 1, 0, 0])
+    torch.testing.assert_close(loss(outputs, targets, weight), nn.functional.cross_entropy(outputs[:4], labels[:4]))
+    smooth = targets * 0.9 + 0.1 / 3
+    torch.testing.assert_close(
+        loss(outputs, smooth, ones), nn.functional.cross_entropy(outputs, labels, label_smoothing=0.1)
+    )
+
+
+def test_a_cosine_rises_once_and_falls_to_zero():
+    recipe = dataclasses.replace(NOTES, schedule="cosine", lr=1.0)
+    rates = [learning_rate(recipe, p / 1000) for p in range(1001)]
+    top = rates.index(max(rates))
+    assert top == 50
+    assert rates[top] == 1
+    assert rates[:51] == sorted(rates[:51])
+    assert rates[50:] == sorted(rates[50:], reverse=True)
+    assert rates[525] == pytest.approx(0.5)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert {learning_rate(NOTES, p) for p in (0, 0.3, 1)} == {0.001}
+
+
+def test_the_average_follows_its_formula_and_takes_batchnorms_statistics():
+    network = small_network()
+    average = Average(network, 0.9)
+    expected = copy.deepcopy(network.state_dict())
+    for step in range(30):
+        with torch.no_grad():
+            for p in network.parameters():
+                p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(step)))
+        network[1].running_mean.add_(1)
+        network[1].num_batches_tracked.add_(1)
+        average.update(network, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        for name, value in network.state_dict().items():
+            floating = value.is_floating_point()
+            expected[name] = expected[name] * decay + value * (1 - decay) if floating else value.clone()
+    for name, value in average.network.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5)
+    assert average.network[1].num_batches_tracked == 30
+
+
+def test_without_averaging_there_is_no_second_network():
+    network = small_network()
+    assert Average(network, 0.0).network is network
+    assert math.isfinite(sum(p.sum().item() for p in network.parameters()))
