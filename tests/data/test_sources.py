@@ -1,6 +1,7 @@
+import os
+import tarfile
 import zipfile
 
-import numpy as np
 import pytest
 
 from tapetum.data.sources import find_pictures, find_samples
@@ -18,7 +19,7 @@ def tree(folder, *names):
 def test_class_folders(tmp_path):
     tree(tmp_path, "Dog/1.jpg", "Cat/2.jpg", "Cat/deeper/3.jpg", "readme.txt")
     found = find_samples(tmp_path)
-    assert found.layout == "class folders (1 files beside them passed over)"
+    assert found.layout == "class folders (1 file beside them passed over)"
     assert found.classes == ("Cat", "Dog")
     assert found.names == ("Cat/2.jpg", "Cat/deeper/3.jpg", "Dog/1.jpg")
     assert found.labels.tolist() == [0, 0, 1]
@@ -32,10 +33,41 @@ def test_a_wrapper_folder_is_looked_through(tmp_path):
     assert find_samples(tmp_path / "b").classes == ("cat", "dog")
 
 
+def test_the_download_of_microsoft_has_files_beside_its_wrapper(tmp_path):
+    tree(tmp_path, "PetImages/Cat/0.jpg", "PetImages/Dog/0.jpg", "readme[1].txt", "CDLA-Permissive-2.0.pdf")
+    found = find_samples(tmp_path)
+    assert found.names == ("PetImages/Cat/0.jpg", "PetImages/Dog/0.jpg")
+    assert found.layout == "class folders (2 files beside them passed over)"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train/cat.1.jpg", "train/dog.1.jpg", "test1/1.jpg"),  # as Kaggle's competition gives it
+        ("train/1.jpg", "val/1.jpg"),
+        ("val/Cat/1.jpg", "val/Dog/1.jpg", "test/Cat/1.jpg"),
+    ],
+)
+def test_parts_are_not_taken_for_classes(tmp_path, names):
+    with pytest.raises(UserError, match="no class folders in a train folder"):
+        find_samples(tree(tmp_path, *names), (0, 5))
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    assert find_samples(tree(tmp_path, "train/1.jpg", "bus/1.jpg", "bus/2.jpg")).counts() == {"bus": 2, "train": 1}
+
+
+def test_a_train_folder_alone_is_a_wrapper(tmp_path):
+    found = find_samples(tree(tmp_path, "train/Cat/1.jpg", "train/Dog/1.jpg"))
+    assert found.classes == ("Cat", "Dog")
+    assert set(found.splits) == {""}
+    assert find_samples(tree(tmp_path / "flat", "train/cat.1.jpg", "train/dog.1.jpg")).classes == ("cat", "dog")
+
+
 def test_split_folders(tmp_path):
     tree(tmp_path, "Train/a/1.jpg", "Train/b/2.jpg", "valid/a/3.jpg", "test/b/4.jpg", "notes.txt")
     found = find_samples(tmp_path)
-    assert found.layout == "split folders"
+    assert found.layout == "split folders (1 file beside them passed over)"
     assert found.splits.tolist() == ["train", "train", "test", "val"]
     assert found.labels.tolist() == [0, 1, 1, 0]
     assert "(2 train, 1 val, 1 test)" in found.describe()
@@ -53,7 +85,43 @@ def test_file_names_that_begin_with_their_class(tmp_path):
     found = find_samples(tmp_path)
     assert found.classes == ("cat", "dog", "고양이")
     assert found.counts() == {"cat": 12, "dog": 2, "고양이": 1}
-    assert "1 files of other names passed over" in found.layout
+    assert "1 file of other names passed over" in found.layout
+
+
+def test_unicode_forms_are_one_class_in_file_names(tmp_path):
+    tree(tmp_path, "cafe\u0301.1.jpg", "caf\u00e9.2.jpg", "बिल्ली.1.jpg", "बकरी.1.jpg", "บ้าน 1.jpg")
+    assert find_samples(tmp_path).counts() == {"caf\u00e9": 2, "बकरी": 1, "बिल्ली": 1, "บ้าน": 1}
+
+
+def test_a_thousand_awkward_names(tmp_path):
+    signs = [
+        "고양이",
+        "猫 咪",
+        "a'b",
+        'q"q',
+        "-rf",
+        "$(x)",
+        "%s",
+        "{0}",
+        "a;b",
+        "é",
+        "e\u0301",
+        "\U0001f431",
+        "tab\t",
+        "new\nline",
+        "\udcff",
+    ]
+    for label in ("강아지 사진", "Katze, groß"):
+        (tmp_path / label).mkdir()
+        for n in range(500):
+            (tmp_path / label / f"{signs[n % len(signs)]}_{n}.jpg").write_bytes(f"{label}{n}".encode())
+    found = find_samples(tmp_path)
+    assert found.counts() == {"Katze, groß": 500, "강아지 사진": 500}
+    for i, name in enumerate(found.names):
+        label, _, rest = name.partition("/")
+        assert found.read(i).decode() == label + rest.rsplit("_", 1)[1].removesuffix(".jpg")
+    assert len(find_samples(tmp_path, (0, 9))) == 20
+    assert find_pictures([tmp_path]).names == found.names
 
 
 def test_a_csv_of_any_dialect(tmp_path):
@@ -71,6 +139,14 @@ def test_a_csv_of_any_dialect(tmp_path):
         assert found.read(2) == b"x"
 
 
+def test_a_csv_may_hold_a_test_part_only_and_one_file_twice(tmp_path):
+    tree(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "t.csv").write_text("path,label,split\n1.jpg,a,test\n./1.jpg,a,test\n2.jpg,b,test\n")
+    found = find_samples(tmp_path / "t.csv")
+    assert found.names == ("1.jpg", "2.jpg")
+    assert found.splits.tolist() == ["test", "test"]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -85,6 +161,8 @@ def test_a_csv_of_any_dialect(tmp_path):
         ("path,label\n1.jpg,a\n2.jpg,a\n", "only one class, 'a'"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,val\n", "label 'b' of 2.jpg .val. has no training pictures"),
         ("path,label\n1.jpg,cat\n2.jpg,Cat\n", "differ only in case"),
+        ("path,label\n\n1.jpg,a\n\n,b\n", "line 5: no path"),
+        ('path,label\n"1.jpg,a\n2.jpg,' + "b" * 200_000, "line 3 is no line of a CSV file"),
     ],
 )
 def test_a_csv_with_a_mistake_is_told_where(tmp_path, text, sentence):
@@ -100,7 +178,47 @@ def test_a_csv_of_another_encoding_is_said(tmp_path):
         find_samples(tmp_path / "labels.csv")
 
 
-def test_archives_of_each_layout(tmp_path):
+ARCHIVED = {
+    "class folders": ("pets/Cat/1.jpg", "pets/Dog/2.jpg"),
+    "split folders": ("train/Cat/1.jpg", "train/Dog/2.jpg", "val/Cat/3.jpg"),
+    "file names that begin with their class": ("all/cat.1.jpg", "all/dog.2.jpg"),
+}
+
+
+@pytest.mark.parametrize("layout", ARCHIVED)
+@pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:bz2", "w:xz"])
+def test_each_layout_in_each_archive_whatever_its_name(tmp_path, layout, mode):
+    path = tmp_path / "download"
+    if mode == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name in ARCHIVED[layout]:
+                file.writestr(name, name)
+    else:
+        tree(tmp_path / "source", *ARCHIVED[layout])
+        with tarfile.open(path, mode) as file:
+            file.add(tmp_path / "source", ".")
+    found = find_samples(path)
+    assert found.layout == f"{layout} in a {'zip' if mode == 'zip' else 'tar'} archive"
+    assert found.names == ARCHIVED[layout]
+    assert find_pictures([path]).names == ARCHIVED[layout]
+    assert len(found.stamps()) == len(found)
+
+
+def test_what_an_archive_leaves_out_is_said(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("Cat/1.jpg", "Dog/1.jpg", "../evil.jpg"):
+            file.writestr(name, "x")
+    assert (
+        "(1 file left out, such as ../evil.jpg: its name points outside the archive)" in find_samples(tmp_path / "a.zip").layout
+    )
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        file.writestr("../evil.jpg", "x")
+    for find in (find_samples, find_pictures):
+        with pytest.raises(UserError, match=r"holds nothing that can be read \(1 file left out, such as ../evil.jpg"):
+            find(tmp_path / "b.zip")
+
+
+def test_rubbish_in_an_archive_is_passed_over(tmp_path):
     with zipfile.ZipFile(tmp_path / "pets.zip", "w") as file:
         for name in ("pets/Cat/1.jpg", "pets/Dog/2.jpg", "pets/Dog/Thumbs.db"):
             file.writestr(name, "x")
@@ -114,7 +232,11 @@ def test_archives_of_each_layout(tmp_path):
     [
         ([], "is empty"),
         (["Cat/1.jpg", "Cat/2.jpg"], "only one class, 'Cat'"),
-        (["a.jpg", "b.jpg", "c.jpg"], "no classes recognised.*one|no classes recognised"),
+        (["a.jpg", "b.jpg", "c.jpg"], r"no classes recognised.*\(3 files, such as a\.jpg\).*CSV with path and label"),
+        (["dog.1.jpg", "dog.2.jpg"], "no classes recognised"),
+        (["cat.1.jpg", "dog.1.jpg", "bird.jpg"], "such as bird.jpg"),
+        (["train/Cat/1.jpg", "train/Dog/1.jpg", "val/cat/1.jpg"], "class folders '(C|c)at' and '(C|c)at' differ only in case"),
+        ([".git/a/1.jpg", "Thumbs.db"], "is empty"),
         (["Cat/1.jpg", "cat/1.jpg"], "'Cat' and 'cat' differ only in case|'cat' and 'Cat'"),
         (["caf\u00e9/1.jpg", "cafe\u0301/1.jpg", "x/1.jpg"], "differ only in case or in Unicode form"),
     ],
@@ -129,6 +251,16 @@ def test_a_missing_path_suggests_its_neighbour(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(UserError, match=r"fotos does not exist. Did you mean 'photos'"):
         find_samples(tmp_path / "fotos")
+    for bad in ("photos/" + "x" * 5000, "nul\0"):
+        with pytest.raises(UserError, match="cannot be opened"):
+            find_samples(tmp_path / bad)
+
+
+@pytest.mark.parametrize("find", [find_samples, lambda path: find_pictures([path])])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, find):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UserError, match="neither a folder"):
+        find(tmp_path / "pipe.csv")
 
 
 def test_numbers_choose_files(tmp_path):
@@ -137,6 +269,9 @@ def test_numbers_choose_files(tmp_path):
     assert found.names == tuple(f"{c}/{c}.{n}.jpg" for c in ("cat", "dog") for n in (5, 6, 7))
     with pytest.raises(UserError, match="no file whose number is in 50-60"):
         find_samples(tmp_path, (50, 60))
+    tree(tmp_path, "horse/99.jpg")
+    with pytest.raises(UserError, match="class 'horse' has no file whose number is in 5-7"):
+        find_samples(tmp_path, (5, 7))
 
 
 def test_pictures_to_predict_have_the_names_and_the_order_of_training(tmp_path):
@@ -148,6 +283,25 @@ def test_pictures_to_predict_have_the_names_and_the_order_of_training(tmp_path):
     assert (several.labels == -1).all()
     with pytest.raises(UserError, match="does not exist"):
         find_pictures([tmp_path / "none.jpg"])
+    with pytest.raises(UserError, match="list of paths is empty"):
+        find_pictures([])
+
+
+def test_pictures_to_predict_may_be_named_one_by_one(tmp_path):
+    tree(tmp_path, "photo.zip.jpg", "a/2.jpg")
+    one = find_pictures(tmp_path / "photo.zip.jpg")
+    assert one.names == ((tmp_path / "photo.zip.jpg").as_posix(),)
+    assert one.describe() == "pictures, 1 file"
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        file.writestr("c/3.jpg", "zipped")
+    # The last stands in the folder already: each name stands once.
+    paths = [tmp_path / "a", tmp_path / "b.zip", tmp_path / "a" / "2.jpg"]
+    found = find_pictures(paths)
+    assert found.names == ((tmp_path / "a/2.jpg").as_posix(), (tmp_path / "b.zip/c/3.jpg").as_posix())
+    assert found.read(1) == b"zipped"
+    (tmp_path / "a" / "2.jpg").unlink()
+    with pytest.raises(FileNotFoundError):
+        found.read(0)
 
 
 def test_the_real_folder_and_the_real_zip(shared):
@@ -156,13 +310,5 @@ def test_the_real_folder_and_the_real_zip(shared):
     assert len(find_samples(shared / "cats-dogs", (0, 250))) == 502
     zipped = find_samples(shared / "PetImages-180px.zip")
     assert zipped.layout == "class folders in a zip archive"
-    assert sum(zipped.counts().values()) == 21_002
-
-
-def test_selecting_keeps_order_and_classes(tmp_path):
-    tree(tmp_path, *(f"{c}/{n}.jpg" for c in "abc" for n in range(3)))
-    found = find_samples(tmp_path)
-    some = found.select(np.array([8, 0]))
-    assert some.names == ("c/2.jpg", "a/0.jpg")
-    assert some.classes == ("a", "b", "c")
-    assert found.with_splits(np.array(["val"] * 9)).of_split("val").names == found.names
+    assert zipped.counts() == {"Cat": 10_501, "Dog": 10_501}
+    assert zipped.read(zipped.names.index("PetImages/Cat/666.jpg")) == b""

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from tapetum import models
 def test_the_arithmetic_of_the_docstring():
     network = models.build_on_meta("compact", 2)
     widths = [3, 32, 32, 64, 64, 128, 128, 192]
-    convolutions = [9 * a * b for a, b in zip(widths, widths[1:], strict=False)]
+    convolutions = [9 * a * b for a, b in pairwise(widths)]
     assert convolutions == [864, 9_216, 18_432, 36_864, 73_728, 147_456, 221_184]
     assert sum(convolutions) + 2 * sum(widths[1:]) + (192 + 1) * 2 == 509_410
     assert sum(p.numel() for p in network.parameters()) == 509_410

@@ -39,7 +39,7 @@ def test_torch_refuses_what_the_formula_refuses(layer):
 def test_sides_follow_one_another():
     layers = [nn.Conv2d(3, 16, 5), nn.MaxPool2d(2), nn.Conv2d(16, 32, 5), nn.MaxPool2d(2)]
     assert side_after(layers, ["a", "b", "c", "d"], 224) == 53
-    with pytest.raises(Misfit, match="^c "):
+    with pytest.raises(Misfit, match=r"^c "):
         side_after(layers, ["a", "b", "c", "d"], 11)
 
 

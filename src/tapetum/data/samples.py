@@ -30,8 +30,17 @@ class Samples:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.names) == len(self.labels) == len(self.splits):
-            raise ValueError(f"{len(self.names)} names, {len(self.labels)} labels and {len(self.splits)} splits")
+        if not (len(self.names),) == self.labels.shape == self.splits.shape:
+            raise ValueError(
+                f"{len(self.names)} names, labels {self.labels.shape} and splits {self.splits.shape}: expected (N,)"
+            )
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("a name stands more than once")
+        if len(self) and not -1 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(f"labels {self.labels.min()} to {self.labels.max()} for {len(self.classes)} classes")
+        unknown = set(self.splits) - {"", *SPLITS}
+        if unknown:
+            raise ValueError(f"unknown splits {unknown}: expected train, val, test or nothing")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,7 +54,7 @@ class Samples:
         return [self.store.stamp(name) for name in self.names]
 
     def select(self, rows: np.ndarray) -> "Samples":
-        """The files that `rows` (indices, or a mask) choose, in that order."""
+        """The files that `rows` (different indices, or a mask) choose, in that order; the classes stay."""
         chosen = np.arange(len(self))[rows]
         names = tuple(self.names[i] for i in chosen)
         return replace(self, names=names, labels=self.labels[chosen], splits=self.splits[chosen])
@@ -65,9 +74,11 @@ class Samples:
     def describe(self) -> str:
         """The layout and the counts in one line: `class folders, 2,002 files: Cat 1,001, Dog 1,001`."""
         counts = self.counts()
-        if len(counts) <= _LISTED_CLASSES:
-            listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        if len(counts) > _LISTED_CLASSES:
+            listed = f": {len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,}"
         else:
-            listed = f"{len(counts)} classes of {min(counts.values()):,} to {max(counts.values()):,}"
+            listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            listed = f": {listed}" if listed else ""
         parts = [f"{(self.splits == split).sum():,} {split}" for split in SPLITS if (self.splits == split).any()]
-        return f"{self.layout}, {len(self):,} files: {listed}" + (f" ({', '.join(parts)})" if parts else "")
+        files = "1 file" if len(self) == 1 else f"{len(self):,} files"
+        return f"{self.layout}, {files}{listed}" + (f" ({', '.join(parts)})" if parts else "")

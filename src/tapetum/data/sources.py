@@ -6,19 +6,22 @@
     DATA.csv                              columns path, label and perhaps split
     DATA.zip, DATA.tar[.gz]               any of the first three, as downloaded
 
+A lone folder that holds them (PetImages/, perhaps beside a readme) is looked through.
+
 No picture is decoded here, and nothing is written.
 """
 
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from tapetum.data.samples import Samples
-from tapetum.data.stores import FilesStore, FolderStore, ManyStore, Store, open_store, same_name
+from tapetum.data.stores import FilesStore, FolderStore, ManyStore, Store, archive_kind, open_store, same_name
 from tapetum.errors import UserError, did_you_mean
 
 _SPLIT_NAMES = {
@@ -35,8 +38,7 @@ _CSV_COLUMNS = {
     "label": ("label", "class"),
     "split": ("split", "subset"),
 }
-# dog.113.jpg, cat_001.png, cat (3).jpg, dog12.jpg: letters, then a sign or a number.
-_NAME_BEGINS_WITH_CLASS = re.compile(r"([^\W\d_]+)[\W_]*\d")
+_CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
 def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Samples:
@@ -47,12 +49,12 @@ def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Sa
         numbers: keep only files whose name's last whole number lies in this range (both ends included).
 
     Raises:
-        UserError: nothing is there, the layout is not understood, there are fewer than two classes, or nothing is left.
+        UserError: nothing is there, the layout is not understood, there are fewer than two classes, or `numbers` leaves a
+            class without files.
     """
     path = Path(data)
-    if not path.exists():
-        raise UserError(f"{path} does not exist.{_near(path)} Expected a folder, a CSV file or an archive of pictures.")
-    is_csv = path.is_file() and path.suffix.lower() in (".csv", ".tsv")
+    _check_exists(path, "a folder, a CSV file or an archive of pictures")
+    is_csv = path.is_file() and path.suffix.lower() in _CSV_SUFFIXES and not _is_archive(path)
     samples = _from_csv(path) if is_csv else _from_store(path)
     if numbers is not None:
         samples = _with_numbers(samples, numbers)
@@ -65,7 +67,7 @@ def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Sa
     return samples
 
 
-def find_pictures(paths: Sequence[str | Path]) -> Samples:
+def find_pictures(paths: Sequence[str | Path] | str | Path) -> Samples:
     """The files to predict: `paths` are pictures, folders of them (searched to the bottom) or archives; labels are -1.
 
     Files come in the order of `paths`, sorted inside each. In a single folder or archive a file has the same name as
@@ -74,10 +76,10 @@ def find_pictures(paths: Sequence[str | Path]) -> Samples:
     Raises:
         UserError: a path does not exist, or nothing is there.
     """
+    given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     parts: list[tuple[str, Store]] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"{path} does not exist.{_near(path)} Expected pictures, folders or archives.")
+    for path in given:
+        _check_exists(path, "pictures, folders or archives")
         if path.is_file() and not _is_archive(path):
             parts.append(("", FilesStore({path.as_posix(): path})))
         else:
@@ -85,8 +87,8 @@ def find_pictures(paths: Sequence[str | Path]) -> Samples:
     store: Store = parts[0][1] if len(parts) == 1 else ManyStore(parts)
     names = store.names()
     if not names:
-        raise UserError(f"{', '.join(map(str, paths))} holds no files: expected pictures.")
-    return _samples(Path(paths[0]), "pictures", store, names, [""] * len(names), [""] * len(names), ())
+        raise UserError(f"{_nothing_in(', '.join(map(str, given)) or 'The list of paths', store)}: expected pictures.")
+    return _samples(given[0], "pictures" + _passed_over(0, "", store), store, names, [""] * len(names), [""] * len(names), ())
 
 
 def _from_store(path: Path) -> Samples:
@@ -94,28 +96,42 @@ def _from_store(path: Path) -> Samples:
     inside = f" in a {kind}" if kind else ""
     names = store.names()
     if not names:
-        raise UserError(f"{path} is empty: expected pictures, one folder a class.")
+        raise UserError(f"{_nothing_in(path, store)}: expected pictures, one folder a class.")
     top = _wrapper(names)
-    parts = [name[len(top) :].split("/") for name in names]
+    wrapped = [name for name in names if name.startswith(top)]
+    num_beside = len(names) - len(wrapped)
+    parts = [name.removeprefix(top).split("/") for name in wrapped]
     folders = {part[0] for part in parts if len(part) > 1}
     _refuse_twins(folders, "folders")
-    if any(_SPLIT_NAMES.get(name.lower()) == "train" for name in folders):
-        return _from_split_folders(path, store, names, parts, "split folders" + inside)
+    if any(len(part) > 2 and _SPLIT_NAMES.get(part[0].lower()) == "train" for part in parts):
+        return _from_split_folders(path, store, wrapped, parts, num_beside, "split folders" + inside)
     if folders:
-        chosen = [i for i, part in enumerate(parts) if len(part) > 1]
-        labels = [parts[i][0] for i in chosen]
-        layout = "class folders" + inside
-        if len(chosen) < len(names):
-            layout += f" ({len(names) - len(chosen):,} files beside them passed over)"
-        return _samples(path, layout, store, [names[i] for i in chosen], labels, [""] * len(chosen))
-    return _from_file_names(path, store, names, parts, "file names that begin with their class" + inside)
+        return _from_class_folders(path, store, wrapped, parts, num_beside, "class folders" + inside)
+    return _from_file_names(path, store, wrapped, num_beside, "file names that begin with their class" + inside)
 
 
-def _from_split_folders(path: Path, store: Store, names: list[str], parts: list[list[str]], layout: str) -> Samples:
+def _from_class_folders(
+    path: Path, store: Store, names: list[str], parts: list[list[str]], num_beside: int, layout: str
+) -> Samples:
+    rows = [i for i, part in enumerate(parts) if len(part) > 1]
+    folders = sorted({parts[i][0] for i in rows})
+    # Kaggle's "test1" is a part too; taking the parts for classes would train a classifier of nonsense.
+    if len(folders) > 1 and all(folder.lower().rstrip("0123456789") in _SPLIT_NAMES for folder in folders):
+        raise UserError(
+            f"{path} has the folders {', '.join(folders)} but no class folders in a train folder: expected train/CLASS/*. "
+            "If the file names begin with their class, name the inner folder."
+        )
+    layout += _passed_over(num_beside + len(names) - len(rows), "beside them", store)
+    return _samples(path, layout, store, [names[i] for i in rows], [parts[i][0] for i in rows], [""] * len(rows))
+
+
+def _from_split_folders(
+    path: Path, store: Store, names: list[str], parts: list[list[str]], num_beside: int, layout: str
+) -> Samples:
     rows = [i for i, part in enumerate(parts) if len(part) > 2 and part[0].lower() in _SPLIT_NAMES]
     splits = [_SPLIT_NAMES[parts[i][0].lower()] for i in rows]
     labels = [parts[i][1] for i in rows]
-    known = sorted({label for label, split in zip(labels, splits, strict=True) if split == "train"})
+    known = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     _refuse_twins(labels, "class folders")
     for label, split in zip(labels, splits, strict=True):
         if label not in known:
@@ -123,63 +139,64 @@ def _from_split_folders(path: Path, store: Store, names: list[str], parts: list[
                 f"{path}: the {split} part has a class '{label}' that the training part lacks.{did_you_mean(label, known)} "
                 "Rename its folder or add training pictures."
             )
+    layout += _passed_over(num_beside + len(names) - len(rows), "beside them", store)
     return _samples(path, layout, store, [names[i] for i in rows], labels, splits)
 
 
-def _from_file_names(path: Path, store: Store, names: list[str], parts: list[list[str]], layout: str) -> Samples:
-    labels, unclear = [], []
-    for name, part in zip(names, parts, strict=True):
-        match = _NAME_BEGINS_WITH_CLASS.match(part[-1])
-        labels.append(match[1] if match else "")
-        if not match:
-            unclear.append(name)
-    classes = {same_name(label) for label in labels if label}
-    if len(classes) < 2 or len(unclear) > 0.1 * len(names):
-        example = (unclear or names)[0]
+def _from_file_names(path: Path, store: Store, names: list[str], num_beside: int, layout: str) -> Samples:
+    labels = [_class_in_name(name) for name in names]
+    unclear = [name for name, label in zip(names, labels, strict=True) if not label]
+    if len(set(labels) - {""}) < 2 or len(unclear) > 0.1 * len(names):
         raise UserError(
-            f"no classes recognised in {path} ({len(names):,} files, such as {example}). Expected a folder for each class, "
-            "train and val folders of them, file names that begin with their class (dog.113.jpg), or a CSV with path and label."
+            f"no classes recognised in {path} ({_files(len(names))}, such as {(unclear or names)[0]}). Expected a folder for "
+            "each class, train and val folders of them, file names that begin with their class (dog.113.jpg), or a CSV with "
+            "path and label."
         )
-    if unclear:
-        layout += f" ({len(unclear):,} files of other names passed over)"
     rows = [i for i, label in enumerate(labels) if label]
-    chosen = [same_name(labels[i]) for i in rows]
-    return _samples(path, layout, store, [names[i] for i in rows], chosen, [""] * len(rows))
+    layout += _passed_over(num_beside + len(unclear), "of other names", store)
+    return _samples(path, layout, store, [names[i] for i in rows], [labels[i] for i in rows], [""] * len(rows))
 
 
 def _from_csv(path: Path) -> Samples:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}). Save it as UTF-8.") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    header = [column.strip().lower() for column in next(reader, [])]
+    records = _csv_records(path)
+    header = [cell.lower() for cell in records[0][1]] if records else []
     places = {want: next((header.index(n) for n in known if n in header), -1) for want, known in _CSV_COLUMNS.items()}
     for column in ("path", "label"):
         if places[column] < 0:
             found = ", ".join(filter(None, header)) or "none"
             raise UserError(f"{path} has no column '{column}' (its columns: {found}): expected path,label and perhaps split.")
     rows: dict[str, tuple[str, str, int]] = {}
-    for line, row in enumerate(reader, start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        name, label, split = (row[places[c]].strip() if -1 < places[c] < len(row) else "" for c in ("path", "label", "split"))
-        name = name.replace("\\", "/")
+    for line, row in records[1:]:
+        name, label, split = (row[places[c]] if -1 < places[c] < len(row) else "" for c in ("path", "label", "split"))
         if not name or not label:
             raise UserError(f"{path} line {line}: no {'label' if name else 'path'}. Fill it in or remove the line.")
         if split and split.lower() not in _SPLIT_NAMES:
             hint = did_you_mean(split, _SPLIT_NAMES)
             raise UserError(f"{path} line {line}: split '{split}' is unknown.{hint} Expected train, val or test.")
         split = _SPLIT_NAMES.get(split.lower(), "")
+        name = PurePosixPath(name.replace("\\", "/")).as_posix()
         if name in rows and rows[name][:2] != (label, split):
             raise UserError(
                 f"{path} line {line}: {name} stands in line {rows[name][2]} with another label or split. Keep one of them."
             )
-        rows[name] = (label, split, line)
+        rows.setdefault(name, (label, split, line))
     return _checked_csv(path, rows)
+
+
+def _csv_records(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines that are not blank, each with its number in the file; the separator is the header's most frequent."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}). Save it as UTF-8.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=text.split("\n", 1)[0].count))
+    try:
+        records = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise UserError(f"{path} line {reader.line_num} is no line of a CSV file: {error}. Mend or remove it.") from error
+    return [(line, row) for line, row in records if any(row)]
 
 
 def _checked_csv(path: Path, rows: dict[str, tuple[str, str, int]]) -> Samples:
@@ -194,7 +211,8 @@ def _checked_csv(path: Path, rows: dict[str, tuple[str, str, int]]) -> Samples:
         )
     labels, splits = [row[0] for row in rows.values()], [row[1] for row in rows.values()]
     _refuse_twins(labels, "labels")
-    trained = {label for label, split in zip(labels, splits, strict=True) if split in ("", "train")}
+    # A table without any training rows is one to evaluate on.
+    trained = {label for label, split in zip(labels, splits, strict=True) if split in ("", "train")} or set(labels)
     for name, (label, split, line) in rows.items():
         if label not in trained:
             hint = did_you_mean(label, trained)
@@ -222,33 +240,74 @@ def _with_numbers(samples: Samples, numbers: tuple[int, int]) -> Samples:
     low, high = numbers
     rows = []
     for i, name in enumerate(samples.names):
-        found = re.findall(r"\d+", Path(name).stem)
+        found = re.findall(r"\d+", PurePosixPath(name).stem)
         if found and low <= int(found[-1]) <= high:
             rows.append(i)
     if not rows:
         raise UserError(
             f"{samples.origin} has no file whose number is in {low}-{high}, such as {samples.names[0]}. Use another range."
         )
-    return samples.select(np.array(rows))
+    chosen = samples.select(np.array(rows))
+    for label, count in chosen.counts().items():
+        if count == 0:
+            raise UserError(
+                f"{samples.origin}: class '{label}' has no file whose number is in {low}-{high}. Use another range or leave "
+                "the class out."
+            )
+    return chosen
 
 
 def _wrapper(names: list[str]) -> str:
-    """The folders that hold everything, such as "PetImages/": the common path that is followed by two or more entries."""
+    """The lone folders that hold everything but perhaps a readme, such as "PetImages/", or "" where there is none.
+
+    A lone folder is a wrapper only if folders lie in it, or nothing but files named by their class; else it is a class.
+    """
     top = ""
     while True:
-        heads = {name[len(top) :].split("/")[0] for name in names}
-        inner = [name for name in names if "/" in name[len(top) :]]
-        folders = {name[len(top) :].split("/")[0] for name in inner}
-        deeper = {name[len(top) :].split("/")[1] for name in inner if name[len(top) :].count("/") > 1}
-        # A lone folder is a wrapper only if folders lie in it or it holds files named by class; files alone make it a class.
-        if len(folders) != 1 or len(heads) > 1 or not (deeper or _named_by_class(inner)):
+        parts = [name.removeprefix(top).split("/") for name in names if name.startswith(top)]
+        inner = [part for part in parts if len(part) > 1]
+        beside = [part[0] for part in parts if len(part) == 1]
+        if len({part[0] for part in inner}) != 1 or _named_by_class(beside):
             return top
-        top += folders.pop() + "/"
+        if all(len(part) == 2 for part in inner) and (beside or not _named_by_class([part[1] for part in inner])):
+            return top
+        top += inner[0][0] + "/"
 
 
 def _named_by_class(names: list[str]) -> bool:
-    begins = (_NAME_BEGINS_WITH_CLASS.match(name.rsplit("/", 1)[-1]) for name in names)
-    return len({same_name(match[1]) for match in begins if match}) > 1
+    return len({_class_in_name(name) for name in names} - {""}) > 1
+
+
+def _class_in_name(name: str) -> str:
+    """The class with which a file's name begins: letters, then a sign or a number; "" where there is none. Case does not count.
+
+    >>> [_class_in_name(name) for name in ("in/Dog.113.jpg", "cat (3).jpg", "고양이-1.jpg", "notes.txt")]
+    ['dog', 'cat', '고양이', '']
+    """
+    base = same_name(name.rsplit("/", 1)[-1])
+    # Letters with their marks: an accent or a vowel sign may be a character of its own, which `\w` does not match.
+    end = next((i for i, sign in enumerate(base) if unicodedata.category(sign)[0] not in "LM"), len(base))
+    return base[:end] if re.match(r"[\W_]*\d", base[end:]) else ""
+
+
+def _passed_over(count: int, where: str, store: Store) -> str:
+    """What of the data is not in the table, as an addition to the layout."""
+    notes = [f"{_files(count)} {where} passed over"] if count else []
+    if store.skipped:
+        name, reason = store.skipped[0]
+        notes.append(f"{_files(len(store.skipped))} left out, such as {name}: {reason}")
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _nothing_in(what: object, store: Store) -> str:
+    if not store.skipped:
+        return f"{what} is empty"
+    name, reason = store.skipped[0]
+    return f"{what} holds nothing that can be read ({_files(len(store.skipped))} left out, such as {name}: {reason})"
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def _refuse_twins(names: Iterable[str], what: str) -> None:
@@ -260,11 +319,26 @@ def _refuse_twins(names: Iterable[str], what: str) -> None:
 
 
 def _is_archive(path: Path) -> bool:
-    # By name first: only what is called so is opened to look, since every predicted picture comes by here.
-    suffixes = {suffix.lower() for suffix in path.suffixes}
-    return bool(suffixes & {".zip", ".tar", ".tgz", ".tbz2", ".txz"})
+    try:
+        return archive_kind(path) != ""
+    except OSError:
+        return False  # reading it will say why
+
+
+def _check_exists(path: Path, expected: str) -> None:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path} does not exist.{_near(path)} Expected {expected}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"{path} cannot be opened: {reason}. Expected {expected}; check the path and its permissions."
+        ) from error
 
 
 def _near(path: Path) -> str:
-    parent = path.parent
-    return did_you_mean(path.name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
+    try:
+        return did_you_mean(path.name, [sibling.name for sibling in path.parent.iterdir()])
+    except OSError:
+        return ""  # nothing to suggest from

@@ -1,12 +1,14 @@
-"""Where the bytes come from: a folder, a zip or a tar. Archives are read in place and never unpacked, so nothing of them can be
-written anywhere.
+"""Where the bytes come from: a folder, a zip or a tar. Archives are read in place and never unpacked to
+disk, so nothing of them can be written anywhere.
 
 A store lists its files as relative names with forward slashes, in plain sorted order, reads one by its name, and stamps it
 with two numbers that change when its content does.
 """
 
 import bz2
+import contextlib
 import gzip
+import io
 import lzma
 import os
 import stat
@@ -21,9 +23,9 @@ from typing import IO, Protocol
 
 from tapetum.errors import UserError
 
-# A picture is far smaller; a member that says more, or gives more than it says, is a trap.
+# A picture is far smaller; a member that says more is a trap.
 _MAX_MEMBER_BYTES = 256 * 1024**2
-# A compressed tar can only be read from its beginning, so its files are kept in memory; above this it is refused.
+# What a compressed tar may hold: it is kept in memory while it is in use.
 _MAX_MEMORY_BYTES = 1024**3
 # What Python's readers raise, besides OSError, on an archive that is damaged or of a kind they do not know.
 _DAMAGED = (
@@ -37,7 +39,12 @@ _DAMAGED = (
     RuntimeError,
     ValueError,
 )
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+# How a compressed file begins, and the reader for it.
+_COMPRESSED: dict[bytes, type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
 _NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 
@@ -164,8 +171,7 @@ class ZipStore:
 class TarStore:
     """The regular files in a tar archive, read in place.
 
-    Of a plain tar only the places of the files are kept, and each is read from there. A compressed one (gzip, bzip2, xz) can
-    only be read from its beginning, so its files are kept in memory, up to 1 GiB.
+    A compressed tar (gzip, bzip2, xz) can only be read from its beginning, so it is unpacked once into memory, up to 1 GiB.
 
     Raises:
         UserError: a compressed tar that holds more.
@@ -175,36 +181,21 @@ class TarStore:
         self.skipped: list[tuple[str, str]] = []
         self._path = path
         self._changed = path.stat().st_mtime_ns
+        self._unpacked = _unpack_tar(path)
         self._places: dict[str, tuple[int, int]] = {}
-        self._contents: dict[str, bytes] = {}
-        with path.open("rb") as file:
-            head = file.read(6)
-        unpack = next((unpack for mark, unpack in _COMPRESSED.items() if head.startswith(mark)), None)
-        with (
-            path.open("rb") if unpack is None else unpack(path, "rb") as stream,
-            tarfile.open(fileobj=stream, mode="r:") as tar,
-        ):
-            total = 0
+        with self._open() as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                reason = "with holes" if member.issparse() else ""
-                if not _is_wanted(member.name, member.isdir(), member.isreg(), member.size, reason, self.skipped):
-                    continue
-                name = _tidy(member.name)
-                self._places[name] = (member.offset_data, member.size)
-                if unpack is None:
-                    continue
-                total += member.size
-                if total > _MAX_MEMORY_BYTES:
-                    raise UserError(
-                        f"{path} is compressed and holds more than {_MAX_MEMORY_BYTES:,} bytes: expected a folder, a zip or a "
-                        "plain tar, which can be read at any place. Unpack it and name the folder."
-                    )
-                stream.seek(member.offset_data)
-                self._contents[name] = _read_limited(stream, member.size)
+                reason = "a file with holes" if member.issparse() else ""
+                if _is_wanted(member.name, member.isdir(), member.isreg(), member.size, reason, self.skipped):
+                    self._places[_tidy(member.name)] = (member.offset_data, member.size)
             # tarfile takes a header that it does not understand for the end, and would lose what follows without a word.
-            stream.seek(tar.offset)
-            if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                 raise tarfile.ReadError(f"damaged at byte {tar.offset:,}")
+
+    def _open(self) -> IO[bytes]:
+        # Every reader has a file of its own, so threads need no lock; BytesIO shares the bytes that it is given.
+        return self._path.open("rb") if self._unpacked is None else io.BytesIO(self._unpacked)
 
     def names(self) -> list[str]:
         """Names of all regular members, sorted."""
@@ -212,10 +203,8 @@ class TarStore:
 
     def read(self, name: str) -> bytes:
         """The bytes of one member."""
-        if name in self._contents:
-            return self._contents[name]
         place, size = self._places[name]
-        with self._path.open("rb") as file:
+        with self._open() as file:
             file.seek(place)
             return _read_limited(file, size)
 
@@ -335,11 +324,28 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
     """
     name = member.filename
     if not member.flag_bits & 0x800:
-        try:
+        with contextlib.suppress(UnicodeError):  # another code page: which one, no zip says
             name = name.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            pass  # another code page: which one, no zip says
     return name.replace("\\", "/")
+
+
+def _unpack_tar(path: Path) -> bytes | None:
+    """What a compressed tar holds, or None for a plain one."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    reader = next((reader for mark, reader in _COMPRESSED.items() if head.startswith(mark)), None)
+    if reader is None:
+        return None
+    unpacked = io.BytesIO()
+    with reader(path) as file:
+        while chunk := file.read(1024**2):
+            if unpacked.tell() + len(chunk) > _MAX_MEMORY_BYTES:
+                raise UserError(
+                    f"{path} is compressed and holds more than {_MAX_MEMORY_BYTES:,} bytes: expected a folder, a zip or a "
+                    "plain tar, which can be read at any place. Unpack it and name the folder."
+                )
+            unpacked.write(chunk)
+    return unpacked.getvalue()
 
 
 def _read_limited(file: IO[bytes], size: int) -> bytes:

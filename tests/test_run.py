@@ -1,0 +1,217 @@
+"""The main job from end to end on small pictures made for the test: what it writes, what it refuses, what it repeats."""
+
+import csv
+import json
+import re
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+import tapetum
+from tapetum.errors import UserError
+from tapetum.evaluation.evaluate import evaluate
+from tapetum.inference.predict import predict_samples
+from tapetum.data.sources import find_pictures, find_samples
+
+QUICK = dict(model="compact", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, erase=0.0, flip="on")
+
+
+def silent(line):
+    """Talk goes nowhere."""
+
+
+def quick(data, out, **options):
+    return tapetum.train(data, out, say=silent, **{**QUICK, **options})
+
+
+def tensors(run):
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(run.folder / "model.safetensors").items()}
+
+
+def tree(folder):
+    return {p.relative_to(folder): (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*")}
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_learns_and_leaves_everything_that_it_promises(stripes, tmp_path):
+    (stripes / "lying" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    before = tree(stripes)
+    run = quick(stripes, tmp_path / "run", test=0.2)
+
+    assert tree(stripes) == before, "the picture folder was touched"
+    assert run.metrics["val"].accuracy.value > 0.9
+    assert {p.name for p in run.folder.iterdir()} >= {
+        "model.safetensors", "settings.toml", "log.jsonl", "splits.csv", "left_out.csv", "predictions.csv", "metrics.json",
+        "grid.png", "curves.png", "report.html",
+    }  # fmt: skip
+    assert rows(run.folder / "left_out.csv")[0]["path"] == "lying/broken.png"
+    splits = rows(run.folder / "splits.csv")
+    assert [sum(row["split"] == part for row in splits) for part in ("train", "val", "test")] == [48, 16, 16]
+    predictions = rows(run.folder / "predictions.csv")
+    right = [row["right"] == "yes" for row in predictions if row["split"] == "test"]
+    assert np.mean(right) == run.metrics["test"].accuracy.value
+    assert json.loads((run.folder / "metrics.json").read_text())["test"]["accuracy"]["n"] == 16
+    assert len((run.folder / "log.jsonl").read_text().splitlines()) == 6
+    settings = tomllib.loads((run.folder / "settings.toml").read_text(encoding="utf-8"))
+    assert settings["asked"]["lr"] == "auto"
+    assert isinstance(settings["decided"]["lr"], float)
+    for name in ("grid.png", "curves.png"):
+        assert Image.open(run.folder / name).size[0] > 300
+
+
+def test_the_report_needs_no_network_and_escapes_names(tmp_path, stripes):
+    (stripes / "lying").rename(stripes / "<img src=x onerror=alert(1)>")
+    run = quick(stripes, tmp_path / "run", epochs=1)
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;img src=x" in page
+    assert "<img src=x" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
+
+
+def test_the_same_seed_gives_the_same_model_to_the_bit_with_cold_and_warm_cache(stripes, tmp_path, own_cache):
+    first = quick(stripes, tmp_path / "a")
+    warm = quick(stripes, tmp_path / "b")
+    off = quick(stripes, tmp_path / "c", cache="off")
+    other = quick(stripes, tmp_path / "d", seed=1)
+    assert list(own_cache.glob("*.u8"))
+    assert tensors(first) == tensors(warm) == tensors(off)
+    assert tensors(first) != tensors(other)
+
+
+def test_evaluation_prediction_and_the_runs_own_predictions_agree_to_the_bit(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run")
+    classifier = tapetum.load(run.folder)
+    predicted = predict_samples(classifier, find_pictures([stripes]))
+    evaluated = evaluate(run.folder, stripes)
+    assert predicted.names == evaluated.predictions.names
+    assert (predicted.probabilities_NK == evaluated.predictions.probabilities_NK).all()
+
+    own = {row["path"]: float(row["p_upright"]) for row in rows(run.folder / "predictions.csv")}
+    validated = [i for i, name in enumerate(predicted.names) if name in own]
+    again = classifier.predict_proba([stripes / predicted.names[i] for i in validated])
+    assert again[:, 1].tolist() == [own[predicted.names[i]] for i in validated]
+
+
+def test_evaluation_tells_trained_pictures_apart(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run")
+    found = evaluate(run.folder, stripes)
+    assert found.metrics.accuracy.n == 16
+    assert found.trained_on.accuracy.n == 64
+    assert "64 of the 80 pictures were in its training" in found.note
+    assert found.metrics.accuracy.value == run.metrics["val"].accuracy.value
+
+
+def test_evaluation_maps_classes_by_name_and_names_strangers(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run", epochs=1)
+    (stripes / "upright").rename(stripes / "UPRIGHT")
+    assert evaluate(run.folder, stripes).metrics.accuracy.n == 16
+    (stripes / "UPRIGHT").rename(stripes / "oblique")
+    with pytest.raises(UserError, match="class 'oblique' of the data was not in the training, which knew lying, upright"):
+        evaluate(run.folder, stripes)
+
+
+def test_a_model_file_works_where_its_run_and_its_data_are_not(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run", epochs=1)
+    picture = (stripes / "lying" / "lying.0.png").read_bytes()
+    expected = run.classifier.predict_proba(picture)
+    lonely = tmp_path / "elsewhere.safetensors"
+    (run.folder / "model.safetensors").rename(lonely)
+    for folder in (stripes, run.folder):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+    assert (tapetum.load(lonely).predict_proba(picture) == expected).all()
+
+
+def test_a_time_budget_ends_a_run(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run", minutes=0.15, epochs=100_000)
+    assert run.classifier.about["training"]["epochs"] < 100_000
+
+
+def test_the_notes_recipe_and_split_scale_down(stripes, tmp_path):
+    run = tapetum.train(stripes, tmp_path / "run", say=silent, split="notes", recipe="notes", model="lenet", size=32, epochs=1)
+    decided = run.classifier.about["settings"]["decided"]
+    assert (decided["optimizer"], decided["lr"], decided["batch"], decided["crop_area"]) == ("sgd", 0.001, 32, 0.5)
+    assert run.classifier.about["data"]["counts"] == {"train": 64, "val": 14, "test": 2}
+
+
+def test_a_class_without_readable_pictures_is_named_with_a_reason(stripes, tmp_path):
+    for path in (stripes / "upright").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"class 'upright' has no readable picture \(upright/upright.0.png: empty file\)"):
+        quick(stripes, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("where", ["run", "upright/run", "."])
+def test_no_run_is_written_into_the_pictures(stripes, where):
+    before = tree(stripes)
+    with pytest.raises(UserError, match="lies inside the pictures"):
+        quick(stripes, stripes / where)
+    assert tree(stripes) == before
+
+
+def test_a_run_folder_is_never_overwritten_by_accident(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run", epochs=1)
+    model = (run.folder / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="holds a run already. Use --resume"):
+        quick(stripes, tmp_path / "run", epochs=1, seed=1)
+    assert (run.folder / "model.safetensors").read_bytes() == model
+    quick(stripes, tmp_path / "run", epochs=1, seed=1, overwrite=True)
+    assert (run.folder / "model.safetensors").read_bytes() != model
+    with pytest.raises(UserError, match="holds files of another kind"):
+        quick(stripes, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file: expected a folder"):
+        quick(stripes, tmp_path / "file")
+
+
+def test_without_a_name_every_run_gets_its_own_folder(stripes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [quick(stripes, None, epochs=1).folder.as_posix() for _ in range(2)]
+    assert folders == ["runs/stripes", "runs/stripes-2"]
+
+
+def test_odd_pictures_are_used_or_listed(stripes, tmp_path):
+    from conftest import encoded
+
+    odd = stripes / "upright"
+    plain = Image.new("RGB", (40, 48), "red")
+    (odd / "png called.jpg").write_bytes(encoded(plain))
+    (odd / "cmyk.jpg").write_bytes(encoded(plain.convert("CMYK"), "JPEG"))
+    (odd / "palette.png").write_bytes(encoded(plain.convert("P"), transparency=0))
+    (odd / "16 bit.png").write_bytes(encoded(Image.fromarray(np.full((9, 9), 40_000, np.uint16))))
+    (odd / "one pixel.png").write_bytes(encoded(Image.new("RGB", (1, 1))))
+    (odd / "animated.gif").write_bytes(encoded(plain, "GIF", save_all=True, append_images=[plain.rotate(90)]))
+    (odd / "truncated.jpg").write_bytes(encoded(plain, "JPEG")[:-40])
+    (odd / "text.jpg").write_text("I am no picture")
+    (odd / "empty.jpg").write_bytes(b"")
+    (odd / "giant.png").write_bytes(encoded(Image.new("1", (8_000, 8_000))))
+    run = quick(stripes, tmp_path / "한글 and space", epochs=1)
+    left_out = {row["path"].split("/")[1] for row in rows(run.folder / "left_out.csv")}
+    assert left_out == {"truncated.jpg", "text.jpg", "empty.jpg", "giant.png"}
+    assert len(rows(run.folder / "splits.csv")) == len(find_samples(stripes)) - 4
+
+
+def test_the_notes_experiment_on_the_books_photos(shared, tmp_path):
+    run = tapetum.train(
+        shared / "cats-dogs", tmp_path / "run", say=silent, split="notes", recipe="notes", model="lenet-textbook", epochs=1
+    )
+    assert run.classifier.about["data"]["counts"] == {"train": 400, "val": 92, "test": 10}
+    assert run.metrics["test"].confusion_KK.sum(1).tolist() == [7, 3]
+    # A softmax on top of the net's own holds two classes within these bounds.
+    probabilities = [float(row["p_Dog"]) for row in rows(run.folder / "predictions.csv")]
+    assert 0.2689 < min(probabilities) <= max(probabilities) < 0.7311
+
+
+@pytest.mark.slow
+def test_all_photos_without_any_flag_are_learnt(shared, tmp_path):
+    run = tapetum.train(shared / "cats-dogs", tmp_path / "run", say=silent)
+    assert run.metrics["val"].accuracy.value > 0.75
