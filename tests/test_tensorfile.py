@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from tapetum.errors import UserError
 def sealed(tmp_path):
     path = tmp_path / "a.safetensors"
     tensors = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(7)}
-    tensorfile.save(path, tensors, {"classes": ["고양이", 'say "dog"'], "sha256": "0" * 64})
+    tensorfile.save(path, tensors, {"classes": ["고양이", 'say "dog"'], "sha256": "0" * 64, "seal2": "x"})
     return path, tensors
 
 
@@ -54,5 +57,16 @@ def test_other_files_are_refused_with_a_sentence(tmp_path):
 
 def test_the_same_content_gives_the_same_bytes(sealed, tmp_path):
     path, tensors = sealed
-    tensorfile.save(tmp_path / "b", tensors, {"classes": ["고양이", 'say "dog"'], "sha256": "0" * 64})
+    tensorfile.save(tmp_path / "b", tensors, {"classes": ["고양이", 'say "dog"'], "sha256": "0" * 64, "seal2": "x"})
     assert (tmp_path / "b").read_bytes() == path.read_bytes()
+
+
+def test_another_process_writes_the_same_bytes(tmp_path):
+    script = (
+        "import sys, torch; from pathlib import Path; from tapetum import tensorfile\n"
+        "tensors = {str(n): torch.full((n,), n, dtype=(torch.float32, torch.int64)[n % 2]) for n in range(1, 20)}\n"
+        "tensorfile.save(Path(sys.argv[1]), tensors, {'a': 1})"
+    )
+    for name in ("a", "b"):
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / name)], check=True)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg
 from tapetum import __version__
 from tapetum.config import Settings, read_settings
 from tapetum.errors import UserError
+from tapetum.files import refuse_inside
 
 Json = Annotated[bool, arg(help="Print one JSON object in place of text.")]
 
@@ -95,6 +96,8 @@ def evaluate(
     from tapetum.evaluation.evaluate import evaluate as run_evaluation
 
     _whole_number("batch", batch)
+    if out is not None:
+        refuse_inside(out, data, "CSV file")
     result = run_evaluation(run, data, numbers, batch, device)
     if out is not None:
         from tapetum.inference.predict import write_predictions
@@ -129,6 +132,10 @@ def predict(
     _whole_number("batch", batch)
     if not pictures:
         raise UserError("no pictures given: expected files, folders or archives after the run folder.")
+    for place in pictures:
+        refuse_inside(out, place, "CSV file")
+        if grid is not None:
+            refuse_inside(grid, place, "grid")
     classifier = load(run, device)
     samples = find_pictures(pictures)
     found = predict_samples(classifier, samples, batch)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tapetum.errors import UserError
 from tapetum.run import Run, say_to_stderr, train
 
 
@@ -16,6 +17,8 @@ def demo(folder: Path, say: Callable[[str], None] = say_to_stderr) -> Run:
         folder: gets `digits/`, a class folder of PNG files, and `run/`, the run folder. A demo that is there is replaced.
         say: takes the lines of talk.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: expected a folder for the demonstration. Choose another --folder.")
     pictures = folder / "digits"
     say(f"writing scikit-learn's handwritten digits to {pictures}, one folder a class")
     write_digits(pictures)

@@ -58,6 +58,16 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text(path, buffer.getvalue())
 
 
+def refuse_inside(path: Path, pictures: Path, what: str) -> None:
+    """Nothing is written among the user's pictures.
+
+    Raises:
+        UserError: `path` lies in the folder `pictures`.
+    """
+    if pictures.is_dir() and path.resolve().is_relative_to(pictures.resolve()):
+        raise UserError(f"the {what} {path} lies inside the pictures {pictures}: nothing is written there. Choose another --out.")
+
+
 def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)

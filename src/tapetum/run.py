@@ -40,11 +40,11 @@ from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.evaluation.metrics import Metrics
-from tapetum.files import write_csv, write_text
+from tapetum.files import refuse_inside, write_csv, write_text
 from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
-from tapetum.training import estimate, loop, recipes
+from tapetum.training import checkpoint, estimate, loop, recipes
 from tapetum.training.checkpoint import Progress
 
 # Batches of validation pictures: of the size that prediction uses, so that both round alike.
@@ -217,12 +217,11 @@ def _run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: boo
             folder, number = Path("runs") / f"{name}-{number}", number + 1
     else:
         folder = Path(out)
-    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
-        raise UserError(
-            f"the run folder {folder} lies inside the pictures {data}: nothing is written there. Choose another --out."
-        )
+    refuse_inside(folder, data, "run folder")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
+    if resume:
+        checkpoint.refuse_missing(folder / "checkpoint")
     content = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if content and not content & {"settings.toml", MODEL_FILE}:
         raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")

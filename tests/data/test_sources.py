@@ -40,6 +40,12 @@ def test_the_download_of_microsoft_has_files_beside_its_wrapper(tmp_path):
     assert found.layout == "class folders (2 files beside them passed over)"
 
 
+def test_a_folder_beside_files_named_by_class_is_no_wrapper(tmp_path):
+    tree(tmp_path, "cat.1.jpg", "dog.1.jpg", "extras/a/1.jpg", "extras/b/1.jpg")
+    with pytest.raises(UserError, match="only one class, 'extras'"):
+        find_samples(tmp_path)
+
+
 @pytest.mark.parametrize(
     "names",
     [

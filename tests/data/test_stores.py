@@ -114,6 +114,25 @@ def test_no_damage_is_anything_but_a_reason(tmp_path, suffix):
     assert refused > 25
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_in_rarer_packings_is_an_os_error_too(tmp_path, packing):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", packing) as file:
+        file.writestr("a.jpg", np.random.default_rng(0).bytes(500))
+    data = bytearray(path.read_bytes())
+    data[60:80] = b"\xff" * 20
+    path.write_bytes(data)
+    with pytest.raises(OSError, match=r"."):
+        ZipStore(path).read("a.jpg")
+
+
+def test_a_member_without_a_name_is_left_out(tmp_path):
+    path = packed(tmp_path / "a.zip", {"a": b"x", "b": b"y"})
+    path.write_bytes(path.read_bytes().replace(b"a", b"\0"))  # a name ends at its first NUL
+    store = ZipStore(path)
+    assert (store.names(), store.skipped) == (["b"], [("", "it has no name")])
+
+
 def test_a_tar_with_a_damaged_header_loses_nothing_in_silence(tmp_path):
     path = packed(tmp_path / "a.tar", {"Cat/1.jpg": b"x", "Cat/2.jpg": b"y", "Dog/3.jpg": b"z"})
     data = bytearray(path.read_bytes())

@@ -146,7 +146,7 @@ class ZipStore:
             kind = stat.S_IFMT(member.external_attr >> 16)
             is_file = kind in (0, stat.S_IFREG)
             reason = "encrypted" if member.flag_bits & 1 else ""
-            if _is_wanted(name, member.is_dir(), is_file, member.file_size, reason, self.skipped):
+            if _is_wanted(name, name.endswith("/"), is_file, member.file_size, reason, self.skipped):
                 self._members[_tidy(name)] = member
 
     def names(self) -> list[str]:
@@ -294,7 +294,9 @@ def _is_regular(entry: os.DirEntry[str]) -> bool:
 
 def _is_wanted(name: str, is_folder: bool, is_file: bool, size: int, reason: str, skipped: list[tuple[str, str]]) -> bool:
     """Whether an archive's member is a file to read. One that cannot be, for `reason` or another, is noted in `skipped`."""
-    if _points_outside(name):
+    if not name:
+        reason = "it has no name"
+    elif _points_outside(name):
         reason = "its name points outside the archive"
     elif is_folder or any(_is_hidden(part) for part in PurePosixPath(name).parts):
         return False

@@ -16,6 +16,9 @@ from torch import nn
 from tapetum.errors import UserError, did_you_mean
 from tapetum.models.layers import Misfit, side_after
 
+# Beyond this a mistyped number is likelier than a picture.
+LARGEST_SIZE = 4096
+
 Builder = Callable[[int, int], nn.Module]
 
 
@@ -83,11 +86,11 @@ def build(name: str, num_classes: int, size: int | None = None) -> nn.Module:
     size = found.size if size is None else size
     if num_classes < 2:
         raise UserError(f"{num_classes} classes: a classifier needs at least two.")
-    if size < 1:
-        raise UserError(f"size {size}: expected the side of the input in pixels, such as {found.size}.")
+    if not 1 <= size <= LARGEST_SIZE:
+        raise UserError(f"size {size}: expected the side of the input in pixels, 1 to {LARGEST_SIZE:,}, such as {found.size}.")
     reason = _misfit(found, num_classes, size)
     if reason:
-        smallest = next((s for s in range(size + 1, 4097) if not _misfit(found, num_classes, s)), None)
+        smallest = next((s for s in range(size + 1, LARGEST_SIZE + 1) if not _misfit(found, num_classes, s)), None)
         hint = f"the smallest size that fits is {smallest}" if smallest else f"use its own size, {found.size}"
         raise UserError(f"{name} at {size}x{size}: {reason}; {hint}.")
     return found.build(num_classes, size)

@@ -111,10 +111,15 @@ def _match_strides(optimizer: torch.optim.Optimizer) -> None:
                 state[name] = torch.empty_like(parameter).copy_(value)
 
 
-def _newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    files = _files(folder)
-    if not files:
+def refuse_missing(folder: Path) -> None:
+    """Raise a UserError if `folder` holds no checkpoint."""
+    if not _files(folder):
         raise UserError(f"{folder.parent} holds no checkpoint to resume from. Leave --resume out to start.")
+
+
+def _newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    refuse_missing(folder)
+    files = _files(folder)
     try:
         return tensorfile.load(files[-1])
     except UserError:

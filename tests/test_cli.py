@@ -1,0 +1,202 @@
+"""The command line as a person meets it: help, answers on stdout, talk on stderr, one sentence and exit code 2."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tapetum.__main__ import main
+
+QUICK = ["--model", "compact", "--size", "32", "--epochs", "2", "--batch", "16", "--rotate", "0", "--mixup", "0"]
+
+
+@pytest.fixture
+def tapetum(monkeypatch, capsys):
+    """Run the program; its exit code, stdout and stderr come back."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tapetum", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def trained(tapetum, stripes, tmp_path):
+    code, out, _ = tapetum("train", stripes, "--out", tmp_path / "run", *QUICK)
+    assert code == 0
+    return tmp_path / "run", out
+
+
+def sentence(result):
+    """The one sentence of a refused command."""
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("tapetum: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def test_help_needs_no_torch_and_is_quick():
+    script = "import sys; sys.argv = ['tapetum', '--help']\nfrom tapetum.__main__ import main\ntry: main()\nexcept SystemExit: pass\n"
+    script += "print('LOADED', [m for m in ('torch', 'numpy', 'pandas', 'matplotlib', 'PIL') if m in sys.modules])"
+    fastest = 9.0
+    for _ in range(3):
+        begun = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        fastest = min(fastest, time.monotonic() - begun)
+    assert "LOADED []" in done.stdout
+    for command in ("demo", "train", "evaluate", "predict", "models", "summary"):
+        assert command in done.stdout
+    assert fastest < 0.5
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "predict", "models", "summary"])
+def test_every_command_explains_itself(tapetum, command):
+    code, out, _ = tapetum(command, "--help")
+    assert code == 0
+    assert f"usage: tapetum {command}" in out
+
+
+def test_version(tapetum):
+    assert tapetum("--version")[1].startswith("tapetum 0.")
+
+
+def test_train_answers_on_stdout_and_names_the_next_command(trained):
+    folder, out = trained
+    assert out.startswith("validation: accuracy ")
+    assert "always answering 'lying' would give 50.0 %" in out
+    assert out.splitlines()[-1] == f"next:     tapetum predict {folder} PICTURES"
+
+
+def test_evaluate_and_predict_agree(tapetum, trained, stripes, tmp_path):
+    folder, _ = trained
+    assert tapetum("evaluate", folder, stripes, "--out", tmp_path / "e.csv")[0] == 0
+    code, out, _ = tapetum("predict", folder, stripes, "--out", tmp_path / "p.csv", "--grid", tmp_path / "g.png")
+    assert code == 0
+    assert (tmp_path / "e.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
+    assert out.startswith("80 pictures: ")
+    assert Image.open(tmp_path / "g.png").size[0] > 300
+
+
+def test_json_is_one_object_and_nothing_else(tapetum, trained, stripes, tmp_path):
+    folder, _ = trained
+    found = json.loads(tapetum("evaluate", folder, stripes, "--json")[1])
+    assert found["metrics"]["accuracy"]["n"] == 16
+    assert json.loads(tapetum("predict", folder, stripes, "--out", tmp_path / "p.csv", "--json")[1])["predicted"] == 80
+    names = [row["name"] for row in json.loads(tapetum("models", "--json")[1])["models"]]
+    assert {"lenet-table", "lenet-textbook", "lenet", "alexnet-textbook", "alexnet"} <= set(names)
+    assert json.loads(tapetum("summary", "lenet-textbook", "--json")[1])["params"] == 46_038_242
+
+
+def test_kaggle_writes_the_notes_file(tapetum, trained, stripes, tmp_path):
+    folder, _ = trained
+    code, _, err = tapetum("predict", folder, stripes / "upright", "--kaggle", "--out", tmp_path / "k.csv")
+    assert code == 0
+    lines = (tmp_path / "k.csv").read_text().splitlines()
+    assert lines[0] == "id,label"
+    assert [int(line.split(",")[0]) for line in lines[1:]] == list(range(40))
+    assert "label is the probability of upright" in err
+
+
+def test_settings_can_be_given_back_and_flags_win(tapetum, trained, stripes, tmp_path):
+    folder, _ = trained
+    again = tmp_path / "again"
+    code, _, err = tapetum("train", stripes, "--settings", folder / "settings.toml", "--out", again, "--epochs", "1")
+    assert code == 0
+    assert "1 epochs of 4 steps" in err
+    text = (again / "settings.toml").read_text()
+    assert 'model = "compact"' in text
+    assert "size = 32" in text
+
+
+def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, tmp_path):
+    folder, _ = trained
+    place = tmp_path / "사진 폴더"
+    place.mkdir()
+    (place / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(place / "good.png")
+    code, out, err = tapetum("predict", folder, place, "--out", tmp_path / "p.csv")
+    assert code == 0
+    assert "1 files without a picture" in out
+    assert "not predicted: broken.jpg: " in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["train", "{tmp}/none"], "none does not exist"),
+        (["train", "{tmp}/empty"], "is empty: expected pictures"),
+        (["train", "{tmp}/single"], "only one class, 'cat'"),
+        (["train", "{tmp}/photo.jpg"], "neither a folder, a CSV file nor a zip or tar archive"),
+        (["train", "{data}", "--model", "lennet"], "Did you mean 'lenet'?"),
+        (["train", "{data}", "--lr", "-1"], "lr is -1.0: expected a number from"),
+        (["train", "{data}", "--out", "{tmp}/photo.jpg"], "is a file: expected a folder"),
+        (["train", "{data}", "--out", "{data}/run"], "lies inside the pictures"),
+        (["train", "{data}", "--model", "lenet", "--size", "11"], "conv2 (kernel 5x5) does not fit its 3x3 input; the smallest size"),
+        (["train", "{data}", "--numbers", "x"], "expected a range such as 0-250"),
+        (["train", "{data}", "--device", "cuda:7"], "device 'cuda:7' cannot be used here"),
+        (["train", "{data}", "--resume", "--out", "{tmp}/new"], "holds no checkpoint to resume from"),
+        (["train", "{data}", "--settings", "{tmp}/none.toml"], "could not read the settings file"),
+        (["summary", "alexnt"], "Did you mean 'alexnet'?"),
+        (["summary", "lenet", "--classes", "1"], "1 classes: a classifier needs at least two"),
+        (["summary", "lenet", "--size", "10000000000"], "size 10000000000"),
+        (["predict", "{tmp}/photo.jpg", "{data}"], "is not a tapetum file"),
+        (["predict", "{tmp}/none", "{data}"], "does not exist"),
+        (["evaluate", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
+        (["demo", "--folder", "{tmp}/photo.jpg"], "photo.jpg"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(tapetum, stripes, tmp_path, arguments, what):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "single" / "cat").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "photo.jpg")
+    Image.new("RGB", (9, 9)).save(tmp_path / "single" / "cat" / "1.jpg")
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    said = sentence(tapetum(*(a.format(tmp=tmp_path, data=stripes) for a in arguments)))
+    assert what in said
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments", [["trian", "x"], ["train"], ["train", "x", "--epoch", "3"], ["train", "x", "--fit", "cut"]])
+def test_a_flag_that_is_none_ends_with_code_2(tapetum, arguments):
+    code, _, err = tapetum(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_predictions_are_not_written_among_the_pictures(tapetum, trained, stripes):
+    folder, _ = trained
+    assert "lies inside the pictures" in sentence(tapetum("predict", folder, stripes, "--out", stripes / "predictions.csv"))
+    assert "lies inside the pictures" in sentence(tapetum("evaluate", folder, stripes, "--out", stripes / "e.csv"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_goes_on_where_it_stopped(tapetum, stripes, tmp_path, number, code):
+    command = [sys.executable, "-m", "tapetum", "train", str(stripes), "--out", str(tmp_path / "run"), *QUICK[:4], "--epochs", "400"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    talk = ""
+    for line in process.stderr:
+        talk += line
+        if line.startswith("epoch"):
+            process.send_signal(number)
+            break
+    talk += process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert f"go on with: tapetum train {stripes} --out {tmp_path / 'run'} --resume" in talk
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    refused = sentence(tapetum("train", stripes, "--out", tmp_path / "run", "--resume", *QUICK[:4], "--epochs", "9"))
+    assert "epochs was 400 and is 9" in refused
