@@ -1,7 +1,8 @@
 """Seconds an epoch of the study notes' two trainings: tapetum against the plain PyTorch + torchvision + PIL loop.
 
-Both programs train the same network on the same 400 photos with the same batch, optimizer and kind of augmentation, and validate
-on the same 92 after each epoch. Each round is a fresh process of either, in turn, so that a drift of the machine meets both.
+Both programs train the same network on the same 400 photos with the same batch, optimizer and kind of augmentation, and
+validate on the same 92 after each epoch. Each round is a fresh process of either, in turn, so that a drift of the machine
+meets both.
 
     python benchmarks/speed.py [--data ../shared/data/cats-dogs] [--nets lenet alexnet] [--rounds 5]
 
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +57,7 @@ def tapetum_child(data: Path, net: str, epochs: int) -> None:
         )  # fmt: skip
         progress = loop.fit(task, network, False, lambda line: None, lambda entry: None)
     ends = [0.0, *(entry["seconds"] for entry in progress.history)]
-    print(json.dumps({"reading": reading, "epoch_seconds": [b - a for a, b in zip(ends, ends[1:], strict=False)]}))
+    print(json.dumps({"reading": reading, "epoch_seconds": [b - a for a, b in pairwise(ends)]}))
 
 
 def measure(command: list[str], cache: str) -> dict:
@@ -81,9 +83,9 @@ def compare(data: Path, net: str, rounds: int, epochs: int) -> str:
         cold.append(plain["epoch_seconds"][0] / (first["reading"] + first["epoch_seconds"][0]))
         warm.append(statistics.median(plain["epoch_seconds"]) / statistics.median(again["epoch_seconds"]))
         tuned.append(statistics.median(honest["epoch_seconds"]) / statistics.median(again["epoch_seconds"]))
+        seconds = [f"{statistics.median(found['epoch_seconds']):.2f}" for found in (plain, honest, again)]
         print(
-            f"{net} round {number + 1}: plain {statistics.median(plain['epoch_seconds']):.2f} s, tuned "
-            f"{statistics.median(honest['epoch_seconds']):.2f} s, tapetum {statistics.median(again['epoch_seconds']):.2f} s an epoch",
+            f"{net} round {number + 1}: s an epoch: plain {seconds[0]}, tuned {seconds[1]}, tapetum {seconds[2]}",
             file=sys.stderr,
         )
     return f"| `{net}-textbook` | {interval(cold)} | {interval(warm)} | {interval(tuned)} | {rounds} |"

@@ -26,7 +26,8 @@ def test_every_setting_has_a_sentence_of_help():
 def test_settings_survive_a_toml_file(tmp_path):
     settings = Settings(model="lenet", epochs=3, lr=0.5, crop_area=0.3, numbers="0-250")
     path = tmp_path / "settings.toml"
-    path.write_text(to_toml({"asked": dataclasses.asdict(settings), "about": {"why": 'say "no"\\\n고양이\x7f'}}), encoding="utf-8")
+    about = {"why": 'say "no"\\\n고양이\x7f'}
+    path.write_text(to_toml({"asked": dataclasses.asdict(settings), "about": about}), encoding="utf-8")
     assert tomllib.loads(path.read_text(encoding="utf-8"))["about"]["why"] == 'say "no"\\\n고양이\x7f'
     assert settings_from(read_settings(path), "file") == settings
 

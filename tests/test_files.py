@@ -61,5 +61,5 @@ def test_written_files_obey_the_umask(tmp_path):
 
 
 def test_csv_quotes_what_needs_it(tmp_path):
-    write_csv(tmp_path / "a.csv", ["path", "n"], [("a,b\"c.jpg", 1)])
+    write_csv(tmp_path / "a.csv", ["path", "n"], [('a,b"c.jpg', 1)])
     assert (tmp_path / "a.csv").read_text() == 'path,n\n"a,b""c.jpg",1\n'

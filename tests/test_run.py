@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tapetum
+from tapetum.data.sources import find_pictures, find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
 from tapetum.inference.predict import predict_samples
-from tapetum.data.sources import find_pictures, find_samples
 
 QUICK = dict(model="compact", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, erase=0.0, flip="on")
 

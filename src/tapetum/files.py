@@ -65,7 +65,9 @@ def refuse_inside(path: Path, pictures: Path, what: str) -> None:
         UserError: `path` lies in the folder `pictures`.
     """
     if pictures.is_dir() and path.resolve().is_relative_to(pictures.resolve()):
-        raise UserError(f"the {what} {path} lies inside the pictures {pictures}: nothing is written there. Choose another --out.")
+        raise UserError(
+            f"the {what} {path} lies inside the pictures {pictures}: nothing is written there. Choose another place."
+        )
 
 
 def _umask() -> int:

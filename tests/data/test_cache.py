@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import encoded
 from PIL import Image
 
+from conftest import encoded
 from tapetum.data import cache
 from tapetum.data.cache import open_pictures
 from tapetum.data.decode import BadPicture, decode

@@ -57,7 +57,9 @@ def test_a_pictures_augmentation_does_not_depend_on_its_batch(pictures):
 
 
 def test_without_chance_training_sees_what_validation_sees(pictures):
-    plain = loader(pictures, crop_area=1.0, flip="off", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, label_smoothing=0.0, batch=40)
+    plain = loader(
+        pictures, crop_area=1.0, flip="off", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, label_smoothing=0.0, batch=40
+    )
     (batch,) = plain.epoch(0)
     order = batch.labels_B.argsort(stable=True)
     squares = np.stack([fit(pictures[i], PREPARED) for i in range(0, 80, 2)])

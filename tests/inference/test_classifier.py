@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import encoded
 from PIL import Image
 from torchvision import transforms
 
 import tapetum
+from conftest import encoded
 from tapetum import models, tensorfile
 from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tapetum.errors import UserError
@@ -37,7 +37,12 @@ def files(tmp_path):
 def test_probabilities_are_the_softmax_of_the_network_on_torchvisions_input(files):
     ours = classifier()
     prepare = transforms.Compose(
-        [transforms.Resize(36), transforms.CenterCrop(32), transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        [
+            transforms.Resize(36),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
     )
     with torch.no_grad():
         expected = torch.softmax(ours.network(torch.stack([prepare(Image.open(f)) for f in files])), 1)
@@ -132,7 +137,7 @@ def change(about, **values):
         {"preprocessing": {"size": 10**9}},
         {"preprocessing": {"reduce": -1}},
         {"preprocessing": {"fit": "cut"}},
-        {"preprocessing": {"mean": [float(1e400), 0, 0]}},
+        {"preprocessing": {"mean": [1e400, 0, 0]}},
         {"preprocessing": {"std": [0, 1, 1]}},
         {"preprocessing": {"channels": 4}},
         {"preprocessing": {"code": "x"}},

@@ -19,7 +19,7 @@ def found(tmp_path):
     root = tmp_path / "p"
     root.mkdir()
     generator = np.random.default_rng(0)
-    for name in ("dog.10.png", "cat.2.png", "odd, \"name\".png"):
+    for name in ("dog.10.png", "cat.2.png", 'odd, "name".png'):
         Image.fromarray(generator.integers(0, 256, (40, 40, 3), np.uint8)).save(root / name)
     (root / "broken.jpg").write_bytes(b"")
     torch.manual_seed(0)

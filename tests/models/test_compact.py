@@ -10,11 +10,11 @@ from tapetum import models
 
 def test_the_arithmetic_of_the_docstring():
     network = models.build_on_meta("compact", 2)
-    widths = [3, 32, 32, 64, 64, 128, 128, 192]
+    widths = [3, 16, 32, 64, 64, 128, 128, 128]
     convolutions = [9 * a * b for a, b in pairwise(widths)]
-    assert convolutions == [864, 9_216, 18_432, 36_864, 73_728, 147_456, 221_184]
-    assert sum(convolutions) + 2 * sum(widths[1:]) + (192 + 1) * 2 == 509_410
-    assert sum(p.numel() for p in network.parameters()) == 509_410
+    assert convolutions == [432, 4_608, 18_432, 36_864, 73_728, 147_456, 147_456]
+    assert sum(convolutions) + 2 * sum(widths[1:]) + (128 + 1) * 2 == 430_354
+    assert sum(p.numel() for p in network.parameters()) == 430_354
 
 
 def test_seven_convolutions_without_bias_each_before_a_batchnorm():

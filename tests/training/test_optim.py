@@ -54,9 +54,7 @@ def test_the_loss_is_torchs_cross_entropy_and_padding_does_not_count():
     weight = torch.tensor([1.0, 1, 1, 1, 0, 0])
     torch.testing.assert_close(loss(outputs, targets, weight), nn.functional.cross_entropy(outputs[:4], labels[:4]))
     smooth = targets * 0.9 + 0.1 / 3
-    torch.testing.assert_close(
-        loss(outputs, smooth, ones), nn.functional.cross_entropy(outputs, labels, label_smoothing=0.1)
-    )
+    torch.testing.assert_close(loss(outputs, smooth, ones), nn.functional.cross_entropy(outputs, labels, label_smoothing=0.1))
 
 
 def test_a_cosine_rises_once_and_falls_to_zero():

@@ -172,8 +172,8 @@ def _end_epoch(task: Task, state: State) -> dict[str, Any]:
 def _refuse_divergence(value: float, what: str, task: Task, progress: Progress) -> None:
     if not math.isfinite(value):
         raise UserError(
-            f"the {what} became {value} in epoch {progress.epoch + 1} (after step {progress.step:,}): the training has diverged. "
-            f"Use a lower --lr than {task.recipe.lr:g}; earlier checkpoints are untouched."
+            f"the {what} became {value} in epoch {progress.epoch + 1} (after step {progress.step:,}): the training has "
+            f"diverged. Use a lower --lr than {task.recipe.lr:g}; earlier checkpoints are untouched."
         )
 
 
