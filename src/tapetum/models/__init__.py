@@ -2,6 +2,6 @@
 
 # The modules register their networks when they are imported; the oldest idea comes first.
 from tapetum.models import lenet, alexnet, compact  # noqa: I001
-from tapetum.models.registry import Entry, build, build_on_meta, entry, names, register
+from tapetum.models.registry import Entry, build, build_on_meta, entry, fits, names, register
 
-__all__ = ["Entry", "alexnet", "build", "build_on_meta", "compact", "entry", "lenet", "names", "register"]
+__all__ = ["Entry", "alexnet", "build", "build_on_meta", "compact", "entry", "fits", "lenet", "names", "register"]

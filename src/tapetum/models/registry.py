@@ -96,6 +96,11 @@ def build(name: str, num_classes: int, size: int | None = None) -> nn.Module:
     return found.build(num_classes, size)
 
 
+def fits(name: str, size: int) -> bool:
+    """Whether the network takes pictures of this size: no layer is larger than its input. Costs no memory."""
+    return not _misfit(entry(name), 2, size)
+
+
 def build_on_meta(name: str, num_classes: int, size: int | None = None) -> nn.Module:
     """`build` without memory for the weights: for shapes and counts (torch's meta device)."""
     with torch.device("meta"):

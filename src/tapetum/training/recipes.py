@@ -64,28 +64,49 @@ def _notes(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         ema=0.0, keep="best",
     )  # fmt: skip
     return choices, (
-        f"The study notes' training: {choices['size']} px, random crops of at least half the area, mirrored half of the time, "
-        "10 epochs of SGD (0.001, momentum 0.9) in batches of 32, the best of the ten epochs kept."
+        "The study notes' training: random crops of at least half the area, mirrored half of the time, SGD 0.001 with momentum "
+        "0.9 in batches of 32, and the best epoch kept."
     )
 
 
 def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     tiny = facts.short_side <= _SMALL_SIDE
+    drawn = tiny and facts.grey
     model = settings.model
     if model == "auto":
-        model = "lenet-table" if tiny and facts.grey else "compact"
-    size = _size(model, facts, tiny)
-    # Few pictures are seen more often: the steps fall more slowly than the pictures.
-    epochs = int(min(300, max(12, round(60 * (1600 / facts.count) ** 0.75))))
+        model = "lenet-table" if drawn else "compact"
+    own = _OF_NETWORK.get(model, {})
+    # Few pictures are shown more often, but not so often that the work stays the same: it grows as the fourth root.
+    epochs = round(own.get("epochs", 150) * (400 / facts.count) ** 0.75)
     choices: dict[str, Any] = dict(  # noqa: C408 - reads as the settings do
-        model=model, size=size, fit="crop", crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25,
-        mixup=0.2, epochs=epochs, batch=32 if facts.count >= 1000 else 16, optimizer="adamw", lr=0.002, schedule="cosine",
-        weight_decay=0.05, label_smoothing=0.0, ema=0.99, keep="last",
+        model=model, size=models.entry(model).size, fit="crop", crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25,
+        mixup=0.2, batch=16 if facts.count < 1000 else 32, optimizer="adamw", lr=0.002, schedule="cosine", weight_decay=0.05,
+        label_smoothing=0.0, ema=0.99, keep="last",
     )  # fmt: skip
-    return choices, ""
-
-
-def _size(model: str, facts: Facts, tiny: bool) -> int:
+    choices |= own
+    choices["epochs"] = min(300, max(12, epochs))
+    if settings.minutes != "auto":
+        choices["epochs"] *= 2  # time is the limit then, and more of it is worth using
     if tiny:
-        return max(32, facts.short_side)
-    return 96
+        small = max(32, facts.short_side)
+        choices |= {"crop_area": 0.6, "erase": 0.0, "mixup": 0.0}
+        choices["size"] = small if models.fits(model, small) else choices["size"]
+    if drawn:
+        # Mirrored writing is other writing, and ink has no colours.
+        choices |= {"flip": "off", "crop_area": 0.7, "jitter": 0.1}
+    told = decide(settings, choices)
+    kind = "small grey drawings" if drawn else "small pictures" if tiny else "photos"
+    why = (
+        f"{facts.count:,} training pictures ({kind}): {told.model} at {told.size} px, {told.epochs} epochs in batches of "
+        f"{told.batch}, since few pictures must be shown often; each time cut, turned and coloured a little differently"
+        f"{'' if told.flip == 'on' else ', never mirrored'}. {told.optimizer.upper()} with a learning rate up to {told.lr:g}"
+        f"{', falling to zero' if told.schedule == 'cosine' else ''}; the {told.keep} epoch's weights are kept"
+        f"{', averaged over the last steps' if told.ema else ''}."
+    )
+    return choices, why
+
+
+# What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md).
+_LENET = {"size": 64, "epochs": 100, "lr": 0.001, "batch": 32, "mixup": 0.0}
+_ALEXNET = {"size": 128, "epochs": 60, "lr": 0.0003, "batch": 32}
+_OF_NETWORK: dict[str, dict[str, Any]] = {"lenet": _LENET, "alexnet": _ALEXNET}

@@ -1,0 +1,60 @@
+import pytest
+
+from tapetum import models
+from tapetum.config import Settings
+from tapetum.errors import UserError
+from tapetum.training import recipes
+from tapetum.training.recipes import Facts
+
+PHOTOS = Facts(count=400, num_classes=2, short_side=375, grey=False)
+DIGITS = Facts(count=1079, num_classes=10, short_side=8, grey=True)
+
+
+def test_the_notes_recipe_is_the_notes_to_the_letter():
+    recipe, _ = recipes.choose(Settings(recipe="notes", model="alexnet-textbook"), PHOTOS)
+    assert (recipe.size, recipe.crop_area, recipe.flip, recipe.epochs, recipe.batch) == (256, 0.5, "on", 10, 32)
+    assert (recipe.optimizer, recipe.lr, recipe.schedule, recipe.weight_decay) == ("sgd", 0.001, "constant", 0.0)
+    assert recipe.jitter == recipe.rotate == recipe.erase == recipe.mixup == recipe.ema == recipe.label_smoothing == 0
+    assert recipe.keep == "best"
+    prepared = recipes.preprocessing(recipes.choose(Settings(recipe="notes"), PHOTOS)[0])
+    assert (prepared.size, prepared.resize, prepared.fit) == (224, 256, "crop")
+    # The book's photos, 375 pixels and less on their shorter side, are not reduced before they are cropped.
+    assert prepared.reduce >= 366
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("facts", [PHOTOS, DIGITS, Facts(20, 5, 32, False), Facts(1_000_000, 1000, 500, False)])
+def test_every_network_gets_a_recipe_that_it_can_train_with(name, facts):
+    recipe, why = recipes.choose(Settings(model=name), facts)
+    assert recipe.model == name
+    models.build_on_meta(name, facts.num_classes, recipe.size)
+    prepared = recipes.preprocessing(recipe)
+    assert prepared.size <= prepared.resize <= prepared.reduce
+    assert 12 <= recipe.epochs <= 300
+    assert name in why
+    assert f"{facts.count:,}" in why
+
+
+def test_fewer_pictures_are_shown_more_often_but_the_work_still_grows():
+    epochs = [recipes.choose(Settings(), Facts(n, 2, 300, False))[0].epochs for n in (200, 400, 1600, 6400)]
+    assert epochs == sorted(epochs, reverse=True)
+    work = [n * e for n, e in zip((200, 400, 1600, 6400), epochs, strict=True)]
+    assert work == sorted(work)
+
+
+def test_digits_go_to_lenet_unmirrored():
+    recipe, why = recipes.choose(Settings(), DIGITS)
+    assert (recipe.model, recipe.size, recipe.flip) == ("lenet-table", 32, "off")
+    assert "never mirrored" in why
+
+
+def test_what_was_asked_is_not_overruled():
+    asked = Settings(size=80, epochs=5, flip="off", lr=0.5, keep="best", model="lenet")
+    recipe, why = recipes.choose(asked, DIGITS)
+    assert (recipe.size, recipe.epochs, recipe.flip, recipe.lr, recipe.keep) == (80, 5, "off", 0.5, "best")
+    assert "5 epochs" in why
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(UserError, match="Did you mean 'compact'"):
+        recipes.choose(Settings(model="compcat"), PHOTOS)
