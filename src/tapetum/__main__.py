@@ -1,5 +1,6 @@
 """The program `tapetum`, also as `python -m tapetum`: run a command, turn what went wrong into a sentence and an exit code."""
 
+import io
 import os
 import sys
 
@@ -9,6 +10,10 @@ def main() -> None:
     from tapetum import cli
     from tapetum.errors import UserError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that is not UTF-8, or a terminal that lacks a sign, must not end a run.
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     traceback = "--traceback" in arguments
     try:

@@ -35,7 +35,7 @@ def train(
     data: Positional[Path],
     /,
     out: Annotated[Path | None, arg(help="Run folder to write (default: a new folder runs/NAME).")] = None,
-    resume: Annotated[bool, arg(help="Go on from the newest checkpoint in the run folder.")] = False,
+    resume: Annotated[bool, arg(help="Go on from the newest checkpoint in the run folder, with that run's settings.")] = False,
     overwrite: Annotated[bool, arg(help="Replace the run that is in the run folder.")] = False,
     asked: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 - frozen, and tyro reads the defaults from it
     json: Json = False,
@@ -55,8 +55,7 @@ def train(
     try:
         result = run.train(data, out, resume=resume, overwrite=overwrite, settings=asked)
     except Interrupted as stop:
-        folder = f" --out {out}" if out else " --out THE_RUN_FOLDER"
-        print(f"tapetum: {stop}; go on with: tapetum train {data}{folder} --resume", file=sys.stderr)
+        print(f"tapetum: {stop}; go on with: tapetum train {data} --out {stop.folder} --resume", file=sys.stderr)
         sys.exit(stop.exit_code)
     _answer(result, json)
 
@@ -240,7 +239,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
 
 _DESCRIPTION = (
     "Image classifiers that see well in little light: from few pictures, on small machines. A folder of pictures goes in; a "
-    "trained, honestly evaluated classifier comes out. Begin with: tapetum demo"
+    "trained, honestly evaluated classifier comes out. Begin with: tapetum demo. --traceback shows where a mistake happened."
 )
 
 
@@ -255,7 +254,13 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _with_settings(arguments: list[str]) -> list[str]:
-    """`--settings FILE` replaced by the flags that the file stands for, before the given ones, so that those win."""
+    """`--settings FILE` replaced by the flags that the file stands for, before the given ones, so that those win.
+
+    A training that is resumed takes the settings of its run folder.
+    """
+    if "--settings" not in arguments and arguments[:1] == ["train"] and "--resume" in arguments and "--out" in arguments[:-1]:
+        file = Path(arguments[arguments.index("--out") + 1]) / "settings.toml"
+        arguments = [*arguments, "--settings", str(file)] if file.exists() else arguments
     if "--settings" not in arguments:
         return arguments
     at = arguments.index("--settings")

@@ -30,12 +30,13 @@ import torch
 
 import tapetum
 from tapetum import device, models
-from tapetum.config import Recipe, Settings, settings_from, to_toml
+from tapetum.config import Recipe, Settings, read_settings, settings_from, to_toml
 from tapetum.data import splits
 from tapetum.data.cache import Pictures, open_pictures
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.loader import TrainingLoader, ValidationLoader
-from tapetum.data.samples import Samples
+from tapetum.data.prepare import Preprocessing
+from tapetum.data.samples import SPLITS, Samples
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation import metrics
@@ -45,7 +46,6 @@ from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
 from tapetum.training import checkpoint, estimate, loop, recipes
-from tapetum.training.checkpoint import Progress
 
 # Batches of validation pictures: of the size that prediction uses, so that both round alike.
 _BATCH = 32
@@ -109,7 +109,7 @@ def train(
     Args:
         data: a folder, a CSV or an archive; see `tapetum train --help` for the layouts.
         out: the run folder to write; by default a new one, `runs/NAME`.
-        resume: go on from the newest checkpoint in `out`.
+        resume: go on from the newest checkpoint in `out`, with the settings of that run.
         overwrite: replace the run that is in `out`.
         settings: all settings at once, or
         **options: single ones by name, such as `minutes=5`, `model="lenet"` (see `tapetum.config.Settings`).
@@ -123,71 +123,48 @@ def train(
         tapetum.training.signals.Interrupted: stopped by Ctrl-C; the state is saved.
     """
     begun = time.monotonic()
-    settings = settings or settings_from(options, "train()")
+    folder = _run_folder(Path(data), out, resume, overwrite)
+    if settings is None:
+        before = read_settings(folder / "settings.toml") if resume else {}
+        settings = settings_from({**before, **options}, "train()")
     where = device.choose(settings.device)
     samples = _find(data, settings, say)
-    folder = _run_folder(Path(data), out, resume, overwrite)
 
-    facts = _look(samples, settings)
-    recipe, why = recipes.choose(settings, facts)
-    preprocessing = recipes.preprocessing(recipe)
+    recipe, why = recipes.choose(settings, _look(samples, settings))
     say(why)
+    preprocessing = recipes.preprocessing(recipe)
     torch.manual_seed(settings.seed)
     network = models.build(recipe.model, len(samples.classes), recipe.size)
+    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     table = _read(samples, preprocessing.reduce, settings, say)
-    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    identity = {**dataclasses.asdict(recipe), "seed": settings.seed, "data": table.fingerprint()}
-    _write_beginning(folder, samples, table, settings, recipe, why)
-
-    train_rows, train_labels = table.part("train")
-    val_rows, val_labels = table.part("val")
-    loader = TrainingLoader(
-        table.pictures, train_rows, train_labels, len(samples.classes), recipe, preprocessing, settings.seed, where
-    )
-    _say_estimate(network, recipe, loader, settings, say)
-    deadline = float("inf")
+    if not resume:
+        _write_beginning(folder, samples, table, settings, recipe, why)
+    task = _task(table, recipe, preprocessing, settings, where, folder)
+    _say_estimate(network, task, settings, say)
     if settings.minutes != "auto":
         budget = settings.minutes * 60
-        deadline = budget - (time.monotonic() - begun) - _RESERVE_SECONDS - _RESERVE_SHARE * budget
-    task = loop.Task(
-        training=loader,
-        validation=ValidationLoader(table.pictures, val_rows, preprocessing, _BATCH),
-        validation_labels=val_labels,
-        recipe=recipe,
-        seed=settings.seed,
-        device=where,
-        mixed=device.mixed_precision(where, settings.precision),
-        folder=folder / "checkpoint",
-        identity=identity,
-        deadline=deadline,
-    )
-    with (folder / "log.jsonl").open("a" if resume else "w", encoding="utf-8") as log:
+        left = budget * (1 - _RESERVE_SHARE) - _RESERVE_SECONDS - (time.monotonic() - begun)
+        task = dataclasses.replace(task, deadline=left)
+    with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
         progress = loop.fit(task, network, resume, say, lambda entry: print(json.dumps(entry), file=log, flush=True))
     if progress.epoch == 0:
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
-    classifier = Classifier(
-        network=network.eval(),
-        network_name=recipe.model,
-        classes_=samples.classes,
-        preprocessing=preprocessing,
-        flip=recipe.flip == "on",
-        device=where,
-    )
+    classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, recipe.flip == "on", device=where)
     found = _evaluate(classifier, table, folder)
+    counts = {split: len(table.part(split)[0]) for split in SPLITS}
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
-        "data": {
-            "fingerprint": table.fingerprint(),
-            "counts": {s: len(table.part(s)[0]) for s in ("train", "val", "test")},
-        },
+        "data": {"fingerprint": table.fingerprint(), "counts": counts},
         "settings": {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "why": why},
-        "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
         "training": {"epochs": progress.epoch, "kept": recipe.keep, "best_epoch": progress.best_epoch},
+        "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
     classifier.save(folder / MODEL_FILE)
-    _write_end(folder, classifier, found, progress, recipe, len(table.pictures.reasons))
+    write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
+    curves(progress.history, folder / "curves.png")
+    write_report(folder, classifier, found, progress.seconds, recipe, len(table.pictures.reasons))
     say(f"trained in {_duration(progress.seconds)}, all done in {_duration(time.monotonic() - begun)}; written to {folder}")
     return Run(classifier, found, folder)
 
@@ -255,7 +232,10 @@ def _look(samples: Samples, settings: Settings) -> recipes.Facts:
 
 def _read(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> _Table:
     """Decode everything, leave out and list what gives no picture, and split the rest."""
+    begun = time.monotonic()
     pictures = open_pictures(samples, reduce_to, settings.cache == "on")
+    kept = "decoded anew each time" if pictures.cached is None else "kept decoded for the next time"
+    say(f"read {len(samples):,} files in {time.monotonic() - begun:.1f} s, {kept}")
     bad = pictures.reasons
     if bad:
         say(f"left out {len(bad):,} of {len(samples):,} files:")
@@ -277,7 +257,7 @@ def _read(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[s
     else:
         readable = splits.split(readable, settings.val, settings.test, settings.seed)
     table = _Table(pictures, rows, readable)
-    say("split: " + ", ".join(f"{len(table.part(s)[0]):,} {s}" for s in ("train", "val", "test") if len(table.part(s)[0])))
+    say("split: " + ", ".join(f"{len(table.part(s)[0]):,} {s}" for s in SPLITS if len(table.part(s)[0])))
     return table
 
 
@@ -300,17 +280,34 @@ def _write_beginning(folder: Path, samples: Samples, table: _Table, settings: Se
         write_csv(folder / "left_out.csv", ["path", "reason"], ((samples.names[i], reasons[i]) for i in reasons))
 
 
-def _say_estimate(
-    network: torch.nn.Module, recipe: Recipe, loader: TrainingLoader, settings: Settings, say: Callable[[str], None]
-) -> None:
-    step = estimate.seconds_per_step(network, recipe, loader.num_classes, loader.device)
-    seconds = step * len(loader) * recipe.epochs
+def _task(
+    table: _Table, recipe: Recipe, preprocessing: Preprocessing, settings: Settings, where: torch.device, folder: Path
+) -> loop.Task:
+    rows, labels = table.part("train")
+    val_rows, val_labels = table.part("val")
+    classes = len(table.samples.classes)
+    return loop.Task(
+        training=TrainingLoader(table.pictures, rows, labels, classes, recipe, preprocessing, settings.seed, where),
+        validation=ValidationLoader(table.pictures, val_rows, preprocessing, _BATCH),
+        validation_labels=val_labels,
+        recipe=recipe,
+        seed=settings.seed,
+        device=where,
+        mixed=device.mixed_precision(where, settings.precision),
+        folder=folder / "checkpoint",
+        identity={**dataclasses.asdict(recipe), "seed": settings.seed, "data": table.fingerprint()},
+    )
+
+
+def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
+    recipe, steps = task.recipe, len(task.training)
+    seconds = estimate.seconds_per_step(network, recipe, task.training.num_classes, task.device) * steps * recipe.epochs
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())
+    budget = f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else ""
     say(
-        f"{recipe.model} ({parameters:,} parameters) on {device.describe(loader.device)}: {recipe.epochs} epochs of "
-        f"{len(loader)} steps, about {_duration(seconds)} and {gigabytes:.1f} GB of memory"
-        + (f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else "")
+        f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}: {recipe.epochs} epochs of {steps} "
+        f"steps, about {_duration(seconds)} and {gigabytes:.1f} GB of memory{budget}"
     )
 
 
@@ -349,14 +346,6 @@ def _evaluate(classifier: Classifier, table: _Table, folder: Path) -> dict[str, 
     ]
     write_csv(folder / "predictions.csv", header, lines)
     return found
-
-
-def _write_end(
-    folder: Path, classifier: Classifier, found: dict[str, Metrics], progress: Progress, recipe: Recipe, left_out: int
-) -> None:
-    write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
-    curves(progress.history, folder / "curves.png")
-    write_report(folder, classifier, found, progress.seconds, recipe, left_out)
 
 
 def _duration(seconds: float) -> str:

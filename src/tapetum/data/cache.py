@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -204,7 +205,13 @@ def _room(folder: Path) -> int:
 
 
 def _remove_oldest(folder: Path, spare: str) -> None:
-    """Remove the caches that were not used for longest until all together are within the limit; never the one in use."""
+    """Remove the caches that were not used for longest until all together are within the limit; never the one in use.
+
+    What a killed process left half written goes too, once it is a day old and nobody can still be writing it.
+    """
+    for scrap in folder.glob(".*.part"):
+        if time.time() - scrap.stat().st_mtime > 86_400:
+            scrap.unlink(missing_ok=True)
     entries = []
     for index_file in folder.glob("*.json"):
         pixel_file = index_file.with_suffix(".u8")

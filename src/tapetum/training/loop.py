@@ -61,7 +61,7 @@ def fit(
         network: a freshly initialised network on `task.device`.
         resume: go on from the newest checkpoint in the folder.
         say: takes a line for the person who waits.
-        log: takes one dict for each finished epoch.
+        log: takes one dict for each finished epoch, those before a resume included.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was written at the end of the running step.
@@ -71,6 +71,8 @@ def fit(
     state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe))
     if resume:
         checkpoint.restore(task.folder, state, task.identity)
+        for entry in state.progress.history:
+            log(entry)
         say(f"resumed in epoch {state.progress.epoch + 1} of {recipe.epochs}, after step {state.progress.step:,}")
     # Half precision that is switched off is a scaler that is switched off, not another way through the step.
     scaler = torch.amp.GradScaler(task.device.type, enabled=task.mixed and task.device.type == "cuda")
@@ -92,7 +94,9 @@ def fit(
                 bar.update()
                 if stop.signal_number:
                     checkpoint.save(task.folder, state, task.identity)
-                    raise Interrupted(f"stopped after step {progress.step:,} of {total:,}", stop.signal_number)
+                    raise Interrupted(
+                        f"stopped after step {progress.step:,} of {total:,}", stop.signal_number, task.folder.parent
+                    )
             if progress.seen == 0:
                 break  # the time was up before this epoch's first step
 

@@ -2,14 +2,17 @@
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 
 
 class Interrupted(Exception):
     """The training was asked to stop; its state is saved and can be resumed."""
 
-    def __init__(self, message: str, signal_number: int) -> None:
+    def __init__(self, message: str, signal_number: int, folder: Path) -> None:
         super().__init__(message)
+        self.folder = folder
+        """The run folder in which the state is."""
         self.exit_code = 128 + signal_number
         """130 for Ctrl-C, 143 for SIGTERM, as a shell reports them."""
 

@@ -1,0 +1,148 @@
+"""What README and docs show is true: every command runs, every link leads somewhere, both languages show the same."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import write_stripes
+from tapetum.__main__ import main
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["README.md", "README.ko.md", "docs/notes.md"]
+QUICK = ["--size", "32", "--epochs", "1"]
+
+
+def blocks(page, language=""):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(page):
+    lines = [line for block in blocks(page) for line in block.splitlines()]
+    return [line for line in lines if line.startswith("tapetum ")]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with everything that the pages name: photos, cats-dogs (small, numbered), and finished runs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "other-photos", "cats-dogs", "DATA"):
+        write_stripes(tmp_path / name, count=12, seed=len(name))
+    for path in (tmp_path / "DATA").rglob("*.png"):
+        stem, number, _ = path.name.split(".")
+        if int(number) > 7:  # some photos beyond the book's, to judge on
+            path.rename(path.with_name(f"{stem}.{int(number) + 300}.png"))
+    (tmp_path / "new-photos").mkdir()
+    source = tmp_path / "photos" / "lying" / "lying.1.png"
+    (tmp_path / "new-photos" / "1.jpg").write_bytes(source.read_bytes())
+    return tmp_path
+
+
+def call(arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+
+
+def quickened(arguments):
+    """The command as shown, but small and short: the networks of the notes are large."""
+    if arguments[1] == "train":
+        return [*arguments, *(["--model", "compact"] if "--model" not in arguments else []), *QUICK, "--batch", "8"]
+    return arguments
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_a_page_shows_runs(page, place, monkeypatch, capsys):
+    shown = commands(page)
+    assert shown
+    for line in shown:
+        arguments = quickened(shlex.split(line))
+        if "alexnet-textbook" in arguments and "--size" in arguments:
+            arguments[arguments.index("--size") + 1] = "64"
+        call(arguments, monkeypatch)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_settings_of_a_run_repeat_it_as_the_readme_says(place, monkeypatch, capsys):
+    call(["tapetum", "train", "photos", "--model", "compact", *QUICK], monkeypatch)
+    call(shlex.split("tapetum train photos --settings runs/photos/settings.toml"), monkeypatch)
+    first, second = (Path("runs") / name / "model.safetensors" for name in ("photos", "photos-2"))
+    from safetensors.numpy import load_file
+
+    a, b = load_file(first), load_file(second)
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
+def test_the_python_that_a_page_shows_runs(page, place):
+    (code,) = blocks(page, "python")
+    small = code.replace('train("photos", minutes=5)', 'train("photos", minutes=5, epochs=1, size=32)')
+    assert small != code
+    scope = {}
+    exec(compile(small, page, "exec"), scope)
+    assert scope["clf"].classes_ == ("lying", "upright")
+    assert scope["run"].folder == Path("runs/photos")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md", "benchmarks/LOG.md"])
+def test_every_link_leads_to_a_file(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_both_readmes_show_the_same_commands_and_figures():
+    english, korean = "README.md", "README.ko.md"
+    assert commands(english) == commands(korean)
+    assert [b for b in blocks(english) if b.startswith("make")] == [b for b in blocks(korean) if b.startswith("make")]
+
+    def figures(page):
+        rows = [line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        return re.findall(r"\d+\.\d+ ?%|\d+\.\d+x", "\n".join(rows))
+
+    assert figures(english) == figures(korean)
+    assert figures(english)
+
+
+def test_every_make_target_that_a_page_names_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*PAGES, "CONTRIBUTING.md"]:
+        for block in blocks(page):
+            named = re.findall(r"^make (\w+)", block, re.MULTILINE)
+            assert set(named) <= targets
+
+
+def test_the_figures_of_the_networks_in_the_notes_page_are_the_programs(monkeypatch, capsys):
+    text = (ROOT / "docs" / "notes.md").read_text(encoding="utf-8")
+    for name, params, megabytes in (("lenet-textbook", "46,038,242", "195.67"), ("alexnet-textbook", "42,321,218", "173.10")):
+        call(["tapetum", "summary", name], monkeypatch)
+        out = capsys.readouterr().out
+        for figure in (params, megabytes):
+            assert figure in out
+            assert figure in text
+
+
+def test_examples_in_docstrings_are_true():
+    import doctest
+    import importlib
+    import pkgutil
+
+    import tapetum
+
+    tried = 0
+    for module in pkgutil.walk_packages(tapetum.__path__, "tapetum."):
+        if module.name != "tapetum.__main__":
+            found = doctest.testmod(importlib.import_module(module.name))
+            assert found.failed == 0, module.name
+            tried += found.attempted
+    assert tried > 15
+
+
+def test_the_demo_is_reproducible_json(tmp_path, monkeypatch, capsys):
+    call(["tapetum", "demo", "--folder", str(tmp_path / "d"), "--json"], monkeypatch)
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["test"]["accuracy"]["value"] >= 0.97
+    assert (tmp_path / "d" / "run" / "report.html").exists()
