@@ -206,6 +206,9 @@ def test_the_notes_experiment_on_the_books_photos(shared, tmp_path):
     )
     assert run.classifier.about["data"]["counts"] == {"train": 400, "val": 92, "test": 10}
     assert run.metrics["test"].confusion_KK.sum(1).tolist() == [7, 3]
+    ids = [int(line.split(",")[0]) for line in (run.folder / "kaggle.csv").read_text().splitlines()[1:]]
+    assert len(ids) == 10
+    assert ids == sorted(ids)
     # A softmax on top of the net's own holds two classes within these bounds.
     probabilities = [float(row["p_Dog"]) for row in rows(run.folder / "predictions.csv")]
     assert 0.2689 < min(probabilities) <= max(probabilities) < 0.7311

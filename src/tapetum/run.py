@@ -8,6 +8,7 @@ runs/photos/
   left_out.csv        files that gave no picture, with the reason (only if there are any)
   predictions.csv     the predictions behind the metrics
   metrics.json        accuracy and the rest, with intervals
+  kaggle.csv          the study notes' id,label of the test pictures (only with their split)
   grid.png            some of these predictions
   curves.png          the learning curves
   report.html         all of it on one page
@@ -36,13 +37,14 @@ from tapetum.data.cache import Pictures, open_pictures
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.loader import TrainingLoader, ValidationLoader
 from tapetum.data.prepare import Preprocessing
-from tapetum.data.samples import SPLITS, Samples
+from tapetum.data.samples import SPLITS, Samples, file_number
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import refuse_inside, write_csv, write_text
 from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
+from tapetum.inference.predict import Predictions, write_kaggle
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
 from tapetum.training import checkpoint, estimate, loop, recipes
@@ -152,7 +154,7 @@ def train(
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
     classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, recipe.flip == "on", device=where)
-    found = _evaluate(classifier, table, folder)
+    found = _evaluate(classifier, table, folder, notes=settings.split == "notes")
     counts = {split: len(table.part(split)[0]) for split in SPLITS}
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
@@ -311,8 +313,8 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
     )
 
 
-def _evaluate(classifier: Classifier, table: _Table, folder: Path) -> dict[str, Metrics]:
-    """Metrics of every part that did not train, predictions.csv, and the grid of some of them."""
+def _evaluate(classifier: Classifier, table: _Table, folder: Path, notes: bool) -> dict[str, Metrics]:
+    """Metrics of every part that did not train, predictions.csv, the grid of some of them, and the notes' CSV if asked for."""
     found: dict[str, Metrics] = {}
     lines: list[list[object]] = []
     for split in ("val", "test"):
@@ -327,6 +329,9 @@ def _evaluate(classifier: Classifier, table: _Table, folder: Path) -> dict[str, 
             head = [table.pictures.samples.names[row], split, classifier.classes_[label], classifier.classes_[best]]
             lines.append([*head, float(p_K[best]), "yes" if best == label else "no", *map(float, p_K)])
         # The last part wins: the test pictures if there are any, as in the notes.
+        names = tuple(table.pictures.samples.names[row] for row in rows)
+        if notes and len(classifier.classes_) == 2 and all(map(file_number, names)):
+            write_kaggle(Predictions(classifier.classes_, names, rows, found_NK, (), ()), folder / "kaggle.csv")
         some = np.random.default_rng(0).permutation(len(rows))[:_GRID]
         prediction_grid(
             [table.pictures[int(rows[i])] for i in some],

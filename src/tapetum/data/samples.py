@@ -1,7 +1,8 @@
 """The table of pictures: a name, a label and a split for each, and the store that holds their bytes."""
 
+import re
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -82,3 +83,13 @@ class Samples:
         parts = [f"{(self.splits == split).sum():,} {split}" for split in SPLITS if (self.splits == split).any()]
         files = "1 file" if len(self) == 1 else f"{len(self):,} files"
         return f"{self.layout}, {files}{listed}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def file_number(name: str) -> str:
+    """The last whole number in a file's name, as it stands there; empty if there is none.
+
+    >>> file_number("Dog/dog.113.jpg")
+    '113'
+    """
+    found = re.findall(r"\d+", PurePosixPath(name).stem)
+    return found[-1] if found else ""

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tapetum.data.samples import Samples
+from tapetum.data.samples import Samples, file_number
 from tapetum.data.stores import FilesStore, FolderStore, ManyStore, Store, archive_kind, open_store, same_name
 from tapetum.errors import UserError, did_you_mean
 
@@ -240,8 +240,8 @@ def _with_numbers(samples: Samples, numbers: tuple[int, int]) -> Samples:
     low, high = numbers
     rows = []
     for i, name in enumerate(samples.names):
-        found = re.findall(r"\d+", PurePosixPath(name).stem)
-        if found and low <= int(found[-1]) <= high:
+        number = file_number(name)
+        if number and low <= int(number) <= high:
             rows.append(i)
     if not rows:
         raise UserError(

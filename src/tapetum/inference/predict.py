@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tapetum.data.reading import read_pictures
-from tapetum.data.samples import Samples
+from tapetum.data.samples import Samples, file_number
 from tapetum.errors import UserError
 from tapetum.files import write_text
 from tapetum.inference.classifier import BATCH, Classifier
@@ -106,10 +105,10 @@ def write_kaggle(predictions: Predictions, path: Path) -> tuple[str, int]:
     positive = next((k for k, name in enumerate(folded) if name in ("dog", "dogs")), 1)
     rows = []
     for name, p in zip(predictions.names, predictions.probabilities_NK[:, positive], strict=True):
-        numbers = re.findall(r"\d+", Path(name).stem)
-        if not numbers:
+        number = file_number(name)
+        if not number:
             raise UserError(f"--kaggle: the file name '{name}' holds no number to be its id. Rename it or leave --kaggle out.")
-        rows.append((int(numbers[-1]), float(p)))
+        rows.append((int(number), float(p)))
     rows.sort(key=lambda row: row[0])
     write_text(path, "id,label\n" + "".join(f"{number},{p!r}\n" for number, p in rows))
     return predictions.classes[positive], len(rows) - len({number for number, _ in rows})
