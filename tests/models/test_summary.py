@@ -137,7 +137,7 @@ def test_a_summary_changes_nothing():
     found = summarize(network, 3, 32)
 
     assert found.params - found.trainable == network.fc.weight.numel()
-    assert "Non-trainable params: 384" in format_summary(found).splitlines()
+    assert "Non-trainable params: 256" in format_summary(found).splitlines()
     assert {name: layer.training for name, layer in network.named_modules()} == modes
     assert not any(layer._forward_hooks for layer in network.modules())
     for key, w in network.state_dict().items():

@@ -139,7 +139,8 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
     state.average.update(state.network, progress.step)
 
     pictures = batch.weight_B.sum().item()
-    hits_B = (outputs_BK.argmax(1) == batch.labels_B) * batch.weight_B
+    # Of a mixed picture the larger part counts.
+    hits_B = (outputs_BK.argmax(1) == batch.targets_BK.argmax(1)) * batch.weight_B
     progress.step += 1
     progress.loss_sum += value * pictures
     progress.correct += hits_B.sum().item()

@@ -99,12 +99,14 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     why = (
         f"{facts.count:,} training pictures ({kind}): {told.model} at {told.size} px, {told.epochs} epochs in batches of "
         f"{told.batch}, since few pictures must be shown often; each time cut, turned and coloured a little differently"
-        f"{'' if told.flip == 'on' else ', never mirrored'}. {told.optimizer.upper()} with a learning rate up to {told.lr:g}"
+        f"{'' if told.flip == 'on' else ', never mirrored'}. {_OPTIMIZERS[told.optimizer]} with a learning rate up to {told.lr:g}"
         f"{', falling to zero' if told.schedule == 'cosine' else ''}; the {told.keep} epoch's weights are kept"
         f"{', averaged over the last steps' if told.ema else ''}."
     )
     return choices, why
 
+
+_OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 
 # What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md).
 _LENET = {"size": 64, "epochs": 100, "lr": 0.001, "batch": 32, "mixup": 0.0}
