@@ -1,12 +1,15 @@
 """tapetum: image classifiers that see well in little light, from few pictures, on small machines.
 
-import tapetum
+    import tapetum
 
-run = tapetum.train("photos", minutes=5)      # Run: .classifier, .metrics, .folder
-clf = tapetum.load("runs/photos")             # Classifier
-clf.classes_                                  # ('cat', 'dog')
-clf.predict(["a.jpg", image, array])          # labels
-clf.predict_proba(paths)                      # (N, K) float64, rows sum to 1
+    run = tapetum.train("photos", minutes=5)      # Run: .classifier, .metrics, .folder
+    clf = tapetum.load("runs/photos")             # Classifier
+    clf.classes_                                  # ('cat', 'dog')
+    clf.predict(["a.jpg", image, array])          # labels
+    clf.predict_proba(paths)                      # (N, K) float64, rows sum to 1
+    tapetum.predict("runs/photos", ["new"])       # a DataFrame, one row a picture
+
+What needs torch is imported when it is first used.
 """
 
 from importlib import import_module
@@ -16,15 +19,16 @@ from tapetum.errors import UserError
 
 if TYPE_CHECKING:
     from tapetum.inference.classifier import Classifier, load
+    from tapetum.inference.predict import predict
     from tapetum.run import Run, train
 
 __version__ = "0.1.0.dev0"
-__all__ = ["Classifier", "Run", "UserError", "__version__", "load", "train"]
+__all__ = ["Classifier", "Run", "UserError", "__version__", "load", "predict", "train"]
 
-# torch takes seconds to import, so what needs it is imported when it is first used.
 _HOMES = {
     "Classifier": "tapetum.inference.classifier",
     "load": "tapetum.inference.classifier",
+    "predict": "tapetum.inference.predict",
     "Run": "tapetum.run",
     "train": "tapetum.run",
 }

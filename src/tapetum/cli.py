@@ -193,12 +193,10 @@ def models(json: Json = False) -> None:
     if json:
         print(_dumps({"models": rows}))
         return
-    width = max(len(row["name"]) for row in rows)
-    print(f"{'name':<{width}}  {'input':<10}  {'parameters':>11}  {'multiply-adds':>13}  (2 classes)")
     for row in rows:
-        print(
-            f"{row['name']:<{width}}  {row['input']:<10}  {row['parameters']:>11,}  {row['multiply_adds']:>13,}  {row['title']}"
-        )
+        print(f"{row['name']}: {row['title']}")
+        print(f"    input {row['input']}, {row['parameters']:,} parameters, {row['multiply_adds']:,} multiply-adds (2 classes)")
+        print(f"    {row['paper']}")
     print(f"\nnext:     tapetum summary {rows[0]['name']}")
 
 

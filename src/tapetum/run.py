@@ -1,18 +1,20 @@
 """The main job, from a folder of pictures to a run folder: find, read, split, choose, train, evaluate, write.
 
-runs/photos/
-  model.safetensors   the classifier
-  settings.toml       what was asked, and what "auto" decided and why
-  log.jsonl           one line an epoch
-  splits.csv          which picture was in which part, with its content hash
-  left_out.csv        files that gave no picture, with the reason (only if there are any)
-  predictions.csv     the predictions behind the metrics
-  metrics.json        accuracy and the rest, with intervals
-  kaggle.csv          the study notes' id,label of the test pictures (only with their split)
-  grid.png            some of these predictions
-  curves.png          the learning curves
-  report.html         all of it on one page
-  checkpoint/         the newest states, for --resume
+    runs/photos/
+      model.safetensors   the classifier
+      settings.toml       what was asked, and what "auto" decided and why
+      log.jsonl           one line an epoch
+      splits.csv          which picture was in which part, with its content hash
+      left_out.csv        files that gave no picture, with the reason (only if there are any)
+      predictions.csv     the predictions behind the metrics
+      metrics.json        accuracy and the rest, with intervals
+      kaggle.csv          the study notes' id,label of the test pictures (only with their split)
+      grid.png            some of these predictions
+      curves.png          the learning curves
+      report.html         all of it on one page
+      checkpoint/         the newest states, for --resume
+
+The picture folder is only read.
 """
 
 import dataclasses

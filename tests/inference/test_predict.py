@@ -31,8 +31,10 @@ def found(tmp_path):
 
 def test_every_readable_file_is_a_row_and_the_others_are_listed(found):
     frame = found.frame()
-    assert list(frame.columns) == ["path", "label", "probability", "p_cat", "p_dog"]
-    assert frame["path"].tolist() == ["cat.2.png", "dog.10.png", 'odd, "name".png']
+    assert list(frame.columns) == ["path", "label", "probability", "p_cat", "p_dog", "reason"]
+    assert frame["path"].tolist() == ["cat.2.png", "dog.10.png", 'odd, "name".png', "broken.jpg"]
+    assert frame["reason"].tolist() == ["", "", "", "empty file"]
+    frame = frame[frame["reason"] == ""]
     assert np.allclose(frame["p_cat"] + frame["p_dog"], 1)
     assert (frame["probability"] == frame[["p_cat", "p_dog"]].max(axis=1)).all()
     assert found.unreadable == (("broken.jpg", "empty file"),)

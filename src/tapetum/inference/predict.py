@@ -1,8 +1,7 @@
 """Predictions for files: read, prepare, compute, and the table that comes out, on screen and as CSV."""
 
-import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +11,10 @@ from tqdm import tqdm
 
 from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples, file_number
+from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
 from tapetum.files import write_text
-from tapetum.inference.classifier import BATCH, Classifier
+from tapetum.inference.classifier import BATCH, Classifier, load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,10 @@ class Predictions:
     """Name and reason of each file that gave no picture. They are in no other field."""
 
     def frame(self) -> "pd.DataFrame":
-        """A DataFrame: path, label (the most probable class), probability (of it), then a column for each class."""
+        """A DataFrame: path, label (the most probable class), probability (of it), a column for each class, reason.
+
+        Files that gave no picture come last; they have a path and a reason only.
+        """
         import pandas as pd
 
         best = self.probabilities_NK.argmax(1)
@@ -44,7 +47,27 @@ class Predictions:
             "probability": self.probabilities_NK[np.arange(len(best)), best],
         }
         columns |= {f"p_{name}": self.probabilities_NK[:, k] for k, name in enumerate(self.classes)}
-        return pd.DataFrame(columns)
+        lost = {"path": [name for name, _ in self.unreadable], "reason": [reason for _, reason in self.unreadable]}
+        read = pd.DataFrame({**columns, "reason": ""})
+        return pd.concat([read, pd.DataFrame(lost)], ignore_index=True) if self.unreadable else read
+
+
+def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH) -> "pd.DataFrame":
+    """Predict pictures with the classifier of a run: a DataFrame as `tapetum predict` writes it.
+
+    Args:
+        run: a run folder or a model file.
+        pictures: pictures, folders or archives of them.
+        batch: pictures computed at once.
+
+    Returns:
+        One row a picture: path, label, probability, p_CLASS for each class, and reason, which is empty but for files that gave
+        no picture; those come last and have nothing else.
+
+    Raises:
+        UserError: no such run or pictures.
+    """
+    return predict_samples(load(run), find_pictures(pictures), batch).frame()
 
 
 def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH) -> Predictions:
@@ -79,12 +102,10 @@ def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write the predictions as CSV: path, label, probability, p_CLASS..., reason (filled where a file gave no picture)."""
-    frame = predictions.frame().assign(reason="")
-    lost = frame.iloc[:0].reindex(range(len(predictions.unreadable)))
-    lost["path"] = [name for name, _ in predictions.unreadable]
-    lost["reason"] = [reason for _, reason in predictions.unreadable]
-    table = _to_csv(frame) + (_to_csv(lost, header=False) if len(lost) else "")
-    write_text(path, table)
+    buffer = io.StringIO()
+    # Python writes a float64 so that it reads back as the same number: a CSV compares to the bit.
+    predictions.frame().to_csv(buffer, index=False, lineterminator="\n")
+    write_text(path, buffer.getvalue())
 
 
 def write_kaggle(predictions: Predictions, path: Path) -> tuple[str, int]:
@@ -112,10 +133,3 @@ def write_kaggle(predictions: Predictions, path: Path) -> tuple[str, int]:
     rows.sort(key=lambda row: row[0])
     write_text(path, "id,label\n" + "".join(f"{number},{p!r}\n" for number, p in rows))
     return predictions.classes[positive], len(rows) - len({number for number, _ in rows})
-
-
-def _to_csv(frame: "pd.DataFrame", header: bool = True) -> str:
-    buffer = io.StringIO()
-    # repr of a float64 reads back as the same number: a CSV compares to the bit.
-    frame.to_csv(buffer, index=False, header=header, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-    return buffer.getvalue()

@@ -96,14 +96,18 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         choices |= {"flip": "off", "crop_area": 0.7, "jitter": 0.1}
     told = decide(settings, choices)
     kind = "small grey drawings" if drawn else "small pictures" if tiny else "photos"
-    why = (
-        f"{facts.count:,} training pictures ({kind}): {told.model} at {told.size} px, {told.epochs} epochs in batches of "
-        f"{told.batch}, since few pictures must be shown often; each time cut, turned and coloured a little differently"
-        f"{'' if told.flip == 'on' else ', never mirrored'}. {_OPTIMIZERS[told.optimizer]} with a learning rate up to {told.lr:g}"
-        f"{', falling to zero' if told.schedule == 'cosine' else ''}; the {told.keep} epoch's weights are kept"
-        f"{', averaged over the last steps' if told.ema else ''}."
-    )
-    return choices, why
+    parts = [
+        f"{facts.count:,} training pictures ({kind}): {told.model} at {told.size} px, {told.epochs} epochs in batches of {told.batch}",
+        ", since few pictures must be shown often" if facts.count < 5000 else "",
+        "; each time cut, turned and coloured a little differently",
+        ", never mirrored" if told.flip == "off" else "",
+        f". {_OPTIMIZERS[told.optimizer]} with a learning rate up to {told.lr:g}",
+        ", falling to zero" if told.schedule == "cosine" else "",
+        f"; the {told.keep} epoch's weights are kept",
+        ", averaged over the last steps" if told.ema else "",
+        ".",
+    ]
+    return choices, "".join(parts)
 
 
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
