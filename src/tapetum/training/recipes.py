@@ -97,7 +97,8 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     told = decide(settings, choices)
     kind = "small grey drawings" if drawn else "small pictures" if tiny else "photos"
     parts = [
-        f"{facts.count:,} training pictures ({kind}): {told.model} at {told.size} px, {told.epochs} epochs in batches of {told.batch}",
+        f"{facts.count:,} training pictures ({kind}): {told.model} at {told.size} px, ",
+        f"{told.epochs} epochs in batches of {told.batch}",
         ", since few pictures must be shown often" if facts.count < 5000 else "",
         "; each time cut, turned and coloured a little differently",
         ", never mirrored" if told.flip == "off" else "",
