@@ -183,8 +183,8 @@ def test_exif_orientation_is_applied_once(format, orientation):
 
 def test_an_odd_exif_block_costs_no_picture():
     data = encoded(PHOTO, "JPEG")
-    # Orientation 6, and the number of a thumbnail block given as text: Pillow reads this block but cannot write it.
-    odd = b"MM\0*\0\0\0\x08\0\2" + b"\x01\x12\0\3\0\0\0\1\0\6\0\0" + b"\x87\x69\0\2\0\0\0\4ab\0\0" + bytes(4)
+    # A width (tag 0x0100) given as text, and orientation 6: Pillow reads this block but cannot write it anew.
+    odd = b"MM\0*\0\0\0\x08\0\2" + b"\1\0\0\2\0\0\0\4ab\0\0" + b"\1\x12\0\3\0\0\0\1\0\6\0\0" + bytes(4)
     for block, shape in [(b"junk", (44, 60, 3)), (odd, (60, 44, 3))]:
         segment = b"Exif\0\0" + block
         found = decode(data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:])

@@ -17,7 +17,7 @@ _BASE_BYTES = 450 * 1024**2
 def seconds_per_step(network: torch.nn.Module, recipe: Recipe, num_classes: int, device: torch.device) -> float:
     """Seconds that one training step takes here, measured on a copy of `network` with a batch of noise.
 
-    One step is a good guess, not a promise; the progress bar corrects it as the training runs.
+    A few steps are a good guess, not a promise; the progress bar corrects it as the training runs.
     """
     trial = copy.deepcopy(network).train()
     optimizer = make_optimizer(trial, recipe)
@@ -36,8 +36,9 @@ def seconds_per_step(network: torch.nn.Module, recipe: Recipe, num_classes: int,
         value.item()
         return time.perf_counter() - start
 
-    step(2)  # the first step also sets the kernels and the optimizer up
-    return step(recipe.batch)
+    step(2)  # the first step also sets the optimizer up
+    first = step(recipe.batch)  # and the first of its size the kernels
+    return first if first > 1 else min(step(recipe.batch) for _ in range(3))
 
 
 def memory_bytes(network: torch.nn.Module, recipe: Recipe) -> int:

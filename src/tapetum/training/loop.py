@@ -29,6 +29,8 @@ from tapetum.training.signals import Interrupted, StopRequest
 
 # A running training is put on the disk at the end of an epoch, but not more often than this.
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
+# Hundreds of short epochs need no line each; the progress bar moves all the same.
+_SECONDS_BETWEEN_LINES = 4.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def fit(
     # Half precision that is switched off is a scaler that is switched off, not another way through the step.
     scaler = torch.amp.GradScaler(task.device.type, enabled=task.mixed and task.device.type == "cuda")
     progress, start = state.progress, time.monotonic() - state.progress.seconds
-    saved_at, validating = time.monotonic(), 0.0
+    saved_at, said_at, validating = time.monotonic(), -math.inf, 0.0
     total = recipe.epochs * steps
     bar = tqdm(total=total, initial=progress.step, desc="training", unit="step", leave=False, disable=None)
     with StopRequest() as stop, bar:
@@ -108,8 +110,9 @@ def fit(
             progress.history.append(entry)
             log(entry)
             bar.set_postfix(epoch=progress.epoch, val_accuracy=f"{entry['val_accuracy']:.1%}")
-            if recipe.epochs <= 20 or progress.epoch % math.ceil(recipe.epochs / 20) == 0 or progress.stopped:
+            if time.monotonic() - said_at > _SECONDS_BETWEEN_LINES or progress.stopped or progress.epoch == recipe.epochs:
                 say(_epoch_line(entry, recipe.epochs))
+                said_at = time.monotonic()
             if time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
                 checkpoint.save(task.folder, state, task.identity)
                 saved_at = time.monotonic()
