@@ -4,6 +4,7 @@ Answers go to stdout, talk and progress to stderr; `--json` prints one JSON obje
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,7 +56,9 @@ def train(
     try:
         result = run.train(data, out, resume=resume, overwrite=overwrite, settings=asked)
     except Interrupted as stop:
-        print(f"tapetum: {stop}; go on with: tapetum train {data} --out {stop.folder} --resume", file=sys.stderr)
+        print(
+            f"tapetum: {stop}; go on with: tapetum train {_quoted(data)} --out {_quoted(stop.folder)} --resume", file=sys.stderr
+        )
         sys.exit(stop.exit_code)
     _answer(result, json)
 
@@ -71,7 +74,7 @@ def _answer(result: Any, as_json: bool) -> None:
     for split, metrics in result.metrics.items():
         print(f"{ {'val': 'validation', 'test': 'test'}[split] }: {format_metrics(metrics)}\n")
     print(f"look at:  {result.folder / 'report.html'}")
-    print(f"next:     tapetum predict {result.folder} PICTURES")
+    print(f"next:     tapetum predict {_quoted(result.folder)} PICTURES")
 
 
 def evaluate(
@@ -104,7 +107,7 @@ def evaluate(
         write_predictions(result.predictions, out)
     print(_dumps(result.to_json()) if json else result.text())
     if not json:
-        print(f"\nnext:     tapetum predict {run} PICTURES")
+        print(f"\nnext:     tapetum predict {_quoted(run)} PICTURES")
 
 
 def predict(
@@ -168,7 +171,7 @@ def predict(
     each = ", ".join(f"{label} {count:,}" for label, count in counts.items())
     print(f"{len(found.names):,} pictures: {each}; {len(found.unreadable):,} files without a picture")
     print(f"written:  {out}" + (f", {grid}" if grid is not None else ""))
-    print(f"next:     tapetum evaluate {run} LABELLED_PICTURES")
+    print(f"next:     tapetum evaluate {_quoted(run)} LABELLED_PICTURES")
 
 
 def models(json: Json = False) -> None:
@@ -281,3 +284,8 @@ def _whole_number(name: str, value: int) -> None:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def _quoted(path: Path) -> str:
+    """A path as a shell takes it, so that a command that is shown can be run."""
+    return shlex.quote(str(path))
