@@ -24,6 +24,7 @@ from tapetum.evaluation import metrics
 from tapetum.inference.classifier import probabilities
 from tapetum.training import checkpoint
 from tapetum.training.checkpoint import Progress, State
+from tapetum.training.memory import keep_freed_memory
 from tapetum.training.optim import Average, learning_rate, loss, make_optimizer
 from tapetum.training.signals import Interrupted, StopRequest
 
@@ -69,6 +70,7 @@ def fit(
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was written at the end of the running step.
         UserError: the loss is no longer a number, or a checkpoint does not fit.
     """
+    keep_freed_memory()
     recipe, steps = task.recipe, len(task.training)
     state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe))
     if resume:
