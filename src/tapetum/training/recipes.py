@@ -114,6 +114,6 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 
 # What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md).
-_LENET = {"size": 64, "epochs": 100, "lr": 0.001, "batch": 32, "mixup": 0.0}
+_LENET = {"size": 64, "epochs": 85, "lr": 0.001, "batch": 32, "mixup": 0.0}
 _ALEXNET = {"size": 128, "epochs": 60, "lr": 0.0003, "batch": 32}
 _OF_NETWORK: dict[str, dict[str, Any]] = {"lenet": _LENET, "alexnet": _ALEXNET}
