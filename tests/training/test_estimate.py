@@ -28,8 +28,8 @@ def test_the_estimate_is_near_what_steps_really_take_and_changes_nothing():
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - begun)
-    # A guess: within a factor of four on a busy machine.
-    assert min(seconds) / 4 < told < max(seconds) * 4
+    # A guess, on a machine that may be busy with something else.
+    assert min(seconds) / 10 < told < max(seconds) * 10
 
 
 def test_the_memory_of_the_notes_networks_is_in_the_right_region():

@@ -199,6 +199,6 @@ def test_a_time_budget_is_kept_and_the_rate_still_falls_to_zero(make):
     begun = time.monotonic()
     progress, log = run(task, network)
     # The last step and validation may take longer than those before them on a busy machine.
-    assert 2.5 < time.monotonic() - begun < 5.5
+    assert 2.5 < time.monotonic() - begun < 8
     assert progress.stopped == "time"
     assert log[-1]["lr"] < 0.1 * SETTINGS.lr
