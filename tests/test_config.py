@@ -39,7 +39,7 @@ def test_settings_survive_a_toml_file(tmp_path):
         ({"epochs": "x"}, "epochs is 'x': expected auto or a whole number"),
         ({"epochs": 2.5}, "epochs is 2.5"),
         ({"epochs": True}, "epochs is True"),
-        ({"fit": "cut"}, "expected auto or crop or pad or squash"),
+        ({"fit": "cut"}, "expected auto or crop or pad or center or squash"),
         ({"lr": -1.0}, "lr is -1.0: expected a number from"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"val": 0.6, "test": 0.5}, "leave no pictures to train on"),

@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from tapetum.errors import UserError, did_you_mean
 
 Auto = Literal["auto"]
-Fit = Literal["crop", "pad", "squash"]
+Fit = Literal["crop", "pad", "center", "squash"]
 OnOff = Literal["on", "off"]
+Views = Literal["one", "mirror", "ten"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Settings:
 
     model: str = "auto"
     """Network, a name from `tapetum models`."""
-    recipe: Literal["auto", "notes"] = "auto"
-    """"notes": the study notes' training (10 epochs, SGD 0.001 with momentum 0.9, batches of 32)."""
+    recipe: Literal["auto", "notes", "paper"] = "auto"
+    """"notes": the study notes' training (10 epochs, SGD 0.001 with momentum 0.9, batches of 32). "paper": that of the paper
+    in which the network was published (lenet5-1998, alexnet-2012)."""
     minutes: Auto | float = "auto"
     """Time budget, from the first picture read to the last file written."""
 
@@ -42,15 +44,21 @@ class Settings:
     size: Auto | int = "auto"
     """Side of the square that the network sees, in pixels."""
     fit: Auto | Fit = "auto"
-    """How a picture becomes a square: cut its middle out, pad it, or squash it."""
+    """How a picture becomes a square: cut its middle out, pad it, put it into the middle unenlarged, or squash it."""
     crop_area: Auto | float = "auto"
     """Smallest share of a picture's area that a training crop shows (1 = no random crops)."""
+    crops: Auto | Literal["resized", "shifted"] = "auto"
+    """Random crops: parts of any size resized, or squares of one size anywhere in the picture (Krizhevsky et al. 2012)."""
     flip: Auto | OnOff = "auto"
-    """Mirror half of the training pictures, and average over both forms in prediction."""
+    """Mirror half of the training pictures."""
     jitter: Auto | float = "auto"
     """Strength of random brightness, contrast and saturation in training, 0 to 1."""
     rotate: Auto | float = "auto"
     """Largest random rotation in training, in degrees."""
+    warp: Auto | float = "auto"
+    """Strength of random shifts, scaling, squeezing and shearing in training (LeCun et al. 1998); such as 0.1; 0 = off."""
+    pca: Auto | float = "auto"
+    """Strength of random colour shifts along the pictures' principal colours (Krizhevsky et al. 2012: 0.1); 0 = off."""
     erase: Auto | float = "auto"
     """Share of the training pictures that get a random rectangle painted over."""
     mixup: Auto | float = "auto"
@@ -64,8 +72,8 @@ class Settings:
     """SGD with momentum 0.9, or AdamW."""
     lr: Auto | float = "auto"
     """Highest learning rate."""
-    schedule: Auto | Literal["constant", "cosine"] = "auto"
-    """How the learning rate falls: not at all, or warm-up and then a half cosine to zero."""
+    schedule: Auto | Literal["constant", "cosine", "steps"] = "auto"
+    """How the learning rate falls: not at all, warm-up and then a half cosine to zero, or three times to a tenth."""
     weight_decay: Auto | float = "auto"
     """Weight decay."""
     label_smoothing: Auto | float = "auto"
@@ -74,6 +82,8 @@ class Settings:
     """Averaging of the weights over the steps (decay, such as 0.99); 0 = off."""
     keep: Auto | Literal["best", "last"] = "auto"
     """Which epoch's weights become the model: the best on validation, or the last."""
+    views: Auto | Views = "auto"
+    """What prediction averages over: one view of a picture, it and its mirror image, or ten (corners, middle, mirrored)."""
 
     seed: int = 0
     """Seed of everything random. The same seed on the same machine gives the same model to the bit."""
@@ -106,6 +116,8 @@ _RANGES = (
     ("jitter", 0, 1),
     ("rotate", 0, 180),
     ("erase", 0, 1),
+    ("warp", 0, 1),
+    ("pca", 0, 10),
     ("mixup", 0, 10),
     ("epochs", 1, 1_000_000),
     ("batch", 1, 65_536),
@@ -125,20 +137,24 @@ class Recipe:
     size: int
     fit: Fit
     crop_area: float
+    crops: Literal["resized", "shifted"]
     flip: OnOff
     jitter: float
     rotate: float
+    warp: float
+    pca: float
     erase: float
     mixup: float
     epochs: int
     batch: int
     optimizer: Literal["sgd", "adamw"]
     lr: float
-    schedule: Literal["constant", "cosine"]
+    schedule: Literal["constant", "cosine", "steps"]
     weight_decay: float
     label_smoothing: float
     ema: float
     keep: Literal["best", "last"]
+    views: Views
 
 
 def decide(settings: Settings, choices: Mapping[str, Any]) -> Recipe:

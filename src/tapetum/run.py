@@ -155,7 +155,7 @@ def train(
     if progress.epoch == 0:
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
-    classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, recipe.flip == "on", device=where)
+    classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where)
     found = _evaluate(classifier, table, folder, notes=settings.split == "notes")
     counts = {split: len(table.part(split)[0]) for split in SPLITS}
     classifier.about = {
@@ -300,6 +300,7 @@ def _task(
         mixed=device.mixed_precision(where, settings.precision),
         folder=folder / "checkpoint",
         identity={**dataclasses.asdict(recipe), "seed": settings.seed, "data": table.fingerprint()},
+        rubbish=models.entry(recipe.model).rubbish,
     )
 
 
@@ -324,7 +325,7 @@ def _evaluate(classifier: Classifier, table: _Table, folder: Path, notes: bool) 
         if not len(rows):
             continue
         squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, _BATCH)
-        found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.flip, classifier.device)
+        found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
         found[split] = metrics.evaluate(labels, found_NK, classifier.classes_)
         for row, label, p_K in zip(rows, labels, found_NK, strict=True):
             best = int(p_K.argmax())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torchvision.transforms import RandomResizedCrop
 
 from tapetum.data import augment
@@ -70,9 +71,74 @@ def test_rotation_by_a_quarter_is_numpys():
     images = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))
     u = some_randoms(1)
     u[:, augment._ROTATE] = 1.0
-    found = augment.rotate(images, 90, u)[0].numpy()
+    found = augment.distort(images, 90, 0, u)[0].numpy()
     quarter = [np.rot90(images[0].numpy(), k, axes=(1, 2)) for k in (1, 3)]
     assert min(np.abs(found - q).max() for q in quarter) < 1e-5
+
+
+def warped(image, **values):
+    """The picture under one distortion alone, each of the five at its strongest (1), none (0.5) or its opposite (0)."""
+    u = some_randoms(1)
+    u[:, augment._WARP] = [values.get(name, 0.5) for name in ("right", "down", "scale", "squeeze", "shear")]
+    return augment.distort(image, 0, 0.25, u)[0, 0]
+
+
+def test_distortions_one_by_one():
+    image = torch.zeros(1, 1, 32, 32)
+    image[0, 0, 12:20, 14:18] = 1  # a bar, 8 high and 4 wide
+
+    def extent(found):
+        rows, columns = (found > 0.5).any(1).nonzero(), (found > 0.5).any(0).nonzero()
+        return len(rows), len(columns), rows.float().mean().item(), columns.float().mean().item()
+
+    assert extent(warped(image)) == (8, 4, 15.5, 15.5)
+    # Half of 0.25 of the side is 4 pixels.
+    assert extent(warped(image, right=1.0)) == (8, 4, 15.5, 11.5)
+    assert extent(warped(image, down=0.0)) == (8, 4, 19.5, 15.5)
+    bigger, wider, *_ = extent(warped(image, scale=0.0))
+    assert bigger == 10
+    assert wider >= 4
+    squeezed = warped(image, squeeze=0.0)  # lower and wider
+    assert squeezed.amax(1).sum().item() == pytest.approx(8 / 1.25, abs=0.3)
+    assert squeezed.amax(0).sum().item() == pytest.approx(4 * 1.25, abs=0.3)
+    sheared = warped(image, shear=1.0)
+    top, bottom = ((sheared[row] * torch.arange(32)).sum() / sheared[row].sum() for row in (12, 19))
+    assert abs(top - bottom) == pytest.approx(0.25 * 7, abs=0.3)
+
+
+def test_no_distortion_is_none():
+    images = torch.rand(2, 3, 8, 8)
+    assert augment.distort(images, 0, 0, some_randoms(2)) is images
+
+
+def test_colours_shift_along_the_principal_components():
+    rng = np.random.default_rng(0)
+    pictures = [
+        np.clip(rng.normal(128, 1, (20, 20, 1)) + rng.normal(0, 30, (20, 20, 1)) * [1, 1, 0], 0, 255) for _ in range(30)
+    ]
+    pictures = [picture.astype(np.uint8) for picture in pictures]
+    colours = augment.principal_colours(pictures)
+    strongest = colours[:, np.abs(colours).max(0).argmax()]
+    # scikit-learn's PCA is the judge.
+    found = PCA().fit(np.concatenate([picture.reshape(-1, 3) for picture in pictures]) / 255)
+    np.testing.assert_allclose(
+        np.abs(strongest), np.abs(found.components_[0]) * np.sqrt(found.explained_variance_[0]), rtol=0.05
+    )
+    images = torch.zeros(4000, 3, 1, 1)
+    shifts = augment.shift_colours(images, 0.1, colours, some_randoms(4000))[:, :, 0, 0].double().numpy()
+    np.testing.assert_allclose(np.cov(shifts.T), 0.01 * colours @ colours.T, atol=2e-5)
+    assert augment.shift_colours(images, 0, colours, some_randoms(4000)) is images
+
+
+def test_shifted_crops_are_parts_of_the_picture_from_everywhere():
+    square = np.arange(36 * 36, dtype=np.uint16).reshape(36, 36)
+    places = set()
+    for u in some_randoms(400):
+        view = augment.shifted_crop(square, 32, u)
+        top, left = divmod(int(view[0, 0]), 36)
+        assert (view == square[top : top + 32, left : left + 32]).all()
+        places.add((top, left))
+    assert len(places) == 25
 
 
 def test_erasing_paints_one_rectangle_in_its_share_of_pictures():

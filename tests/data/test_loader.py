@@ -12,6 +12,7 @@ from tapetum.data.sources import find_samples
 
 RECIPE = Recipe(
     model="lenet", size=32, fit="crop", crop_area=0.5, flip="on", jitter=0.2, rotate=10.0, erase=0.2, mixup=0.2, epochs=2,
+    crops="resized", warp=0.0, pca=0.0, views="one",
     batch=12, optimizer="sgd", lr=0.1, schedule="constant", weight_decay=0.0, label_smoothing=0.1, ema=0.0, keep="last",
 )  # fmt: skip
 PREPARED = Preprocessing(32, "crop", 36, 40, 3)
@@ -58,7 +59,19 @@ def test_a_pictures_augmentation_does_not_depend_on_its_batch(pictures):
 
 def test_without_chance_training_sees_what_validation_sees(pictures):
     plain = loader(
-        pictures, crop_area=1.0, flip="off", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, label_smoothing=0.0, batch=40
+        pictures,
+        crop_area=1.0,
+        flip="off",
+        jitter=0.0,
+        rotate=0.0,
+        crops="resized",
+        warp=0.0,
+        pca=0.0,
+        views="one",
+        erase=0.0,
+        mixup=0.0,
+        label_smoothing=0.0,
+        batch=40,
     )
     (batch,) = plain.epoch(0)
     order = batch.labels_B.argsort(stable=True)

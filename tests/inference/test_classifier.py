@@ -1,5 +1,6 @@
 """Judges: torch's own softmax on torchvision-prepared input; the file system; damaged and foreign files."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -19,9 +20,10 @@ PREPARED = Preprocessing(size=32, fit="crop", resize=36, reduce=64, channels=3)
 RNG = np.random.default_rng(0)
 
 
-def classifier(flip=False, classes=("고양이", "dog")):
+def classifier(views="one", classes=("고양이", "dog")):
     torch.manual_seed(0)
-    return Classifier(models.build("lenet", len(classes), 32).eval(), "lenet", classes, PREPARED, flip)
+    prepared = dataclasses.replace(PREPARED, views=views)
+    return Classifier(models.build("lenet", len(classes), 32).eval(), "lenet", classes, prepared)
 
 
 @pytest.fixture
@@ -73,20 +75,36 @@ def test_the_batch_size_changes_only_rounding(files):
         np.testing.assert_allclose(ours.predict_proba(files, batch=batch), ours.predict_proba(files), atol=1e-5)
 
 
-def test_flip_is_the_mean_over_both_forms(files):
+def test_mirror_views_are_the_mean_over_both_forms(files):
     array = np.array(Image.open(files[0]))
     pair = classifier().predict_proba([array, array[:, ::-1].copy()])
-    np.testing.assert_allclose(classifier(flip=True).predict_proba([array])[0], pair.mean(0), atol=1e-6)
+    np.testing.assert_allclose(classifier("mirror").predict_proba([array])[0], pair.mean(0), atol=1e-6)
+
+
+def test_ten_views_are_those_of_torchvisions_ten_crop(files):
+    ten = transforms.Compose(
+        [
+            transforms.Resize(36),
+            transforms.CenterCrop(36),
+            transforms.TenCrop(32),
+            transforms.Lambda(lambda crops: torch.stack([transforms.functional.to_tensor(crop) for crop in crops])),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+    ours = classifier("ten")
+    with torch.no_grad():
+        expected = [torch.softmax(ours.network(ten(Image.open(file))), 1).mean(0) for file in files]
+    np.testing.assert_allclose(ours.predict_proba(files), torch.stack(expected).numpy(), atol=2e-3)
 
 
 def test_a_saved_classifier_comes_back_to_the_bit(files, tmp_path):
-    ours = classifier(flip=True)
+    ours = classifier("mirror")
     ours.about = {"metrics": {"val": {"accuracy": 0.5}}}
     ours.save(tmp_path / "run" / "model.safetensors")
     for place in (tmp_path / "run", tmp_path / "run" / "model.safetensors"):
         again = tapetum.load(place)
         assert again.classes_ == ("고양이", "dog")
-        assert again.preprocessing == PREPARED
+        assert again.preprocessing == ours.preprocessing
         assert again.about["metrics"] == ours.about["metrics"]
         assert (again.predict_proba(files) == ours.predict_proba(files)).all()
 
@@ -131,8 +149,8 @@ def change(about, **values):
         {"classes": ["a", "a"]},
         {"classes": ["a", "b", "c"]},
         {"classes": None},
-        {"format": 2},
-        {"flip": "yes"},
+        {"format": 1},
+        {"preprocessing": {"views": "many"}},
         {"preprocessing": {}},
         {"preprocessing": {"size": 10**9}},
         {"preprocessing": {"reduce": -1}},

@@ -23,9 +23,7 @@ def found(tmp_path):
         Image.fromarray(generator.integers(0, 256, (40, 40, 3), np.uint8)).save(root / name)
     (root / "broken.jpg").write_bytes(b"")
     torch.manual_seed(0)
-    classifier = Classifier(
-        models.build("lenet", 2, 32).eval(), "lenet", ("cat", "dog"), Preprocessing(32, "crop", 36, 64, 3), flip=False
-    )
+    classifier = Classifier(models.build("lenet", 2, 32).eval(), "lenet", ("cat", "dog"), Preprocessing(32, "crop", 36, 64, 3))
     return predict_samples(classifier, find_pictures([root]))
 
 

@@ -12,7 +12,10 @@ from tapetum.models import registry
 from tapetum.models.summary import summarize
 
 # A small size that every network of the family fits, and that is not its own.
-SMALL = {"lenet-table": 20, "lenet-textbook": 32, "lenet": 32, "alexnet-textbook": 63, "alexnet": 63, "compact": 32}
+SMALL = {
+    "lenet5-1998": 36, "lenet5-1998-softmax": 40, "lenet-table": 20, "lenet-textbook": 32, "lenet": 32, "lenet-now": 48,
+    "alexnet-2012": 99, "alexnet-table": 99, "alexnet-2014": 63, "alexnet-textbook": 63, "alexnet": 63, "compact": 32,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -34,7 +37,10 @@ def ten_lines(num_classes: int, size: int) -> nn.Module:
 
 
 def test_the_oldest_idea_comes_first():
-    assert models.names() == ("lenet-table", "lenet-textbook", "lenet", "alexnet-textbook", "alexnet", "compact")
+    assert models.names() == (
+        "lenet5-1998", "lenet5-1998-softmax", "lenet-table", "lenet-textbook", "lenet", "lenet-now", "alexnet-2012",
+        "alexnet-table", "alexnet-2014", "alexnet-textbook", "alexnet", "compact",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", models.names())

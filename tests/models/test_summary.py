@@ -23,7 +23,7 @@ LENET_ROWS = [
     ("Softmax-9", (-1, 2), 0, ""),
 ]
 ALEXNET_ROWS = [
-    ("Conv2d-1", (-1, 64, 63, 63), 23_296, "(256-11+2*2)/4+1 = 63.25 -> 63"),
+    ("Conv2d-1", (-1, 64, 63, 63), 23_296, "(256-11+2*2)/4+1 = 63.25 -> 63, 1 px dropped"),
     ("ReLU-2", (-1, 64, 63, 63), 0, ""),
     ("MaxPool2d-3", (-1, 64, 31, 31), 0, "(63-3+2*0)/2+1 = 31"),
     ("Conv2d-4", (-1, 192, 31, 31), 307_392, "(31-5+2*2)/1+1 = 31"),
@@ -36,7 +36,7 @@ ALEXNET_ROWS = [
     ("Conv2d-11", (-1, 256, 15, 15), 590_080, "(15-3+2*1)/1+1 = 15"),
     ("ReLU-12", (-1, 256, 15, 15), 0, ""),
     ("MaxPool2d-13", (-1, 256, 7, 7), 0, "(15-3+2*0)/2+1 = 7"),
-    ("AdaptiveAvgPool2d-14", (-1, 256, 6, 6), 0, "7 -> 6"),
+    ("AdaptiveAvgPool2d-14", (-1, 256, 6, 6), 0, "7 -> 6, fields of 2"),
     ("Dropout-15", (-1, 9216), 0, ""),
     ("Linear-16", (-1, 4096), 37_752_832, "9216*4096+4096 = 37,752,832"),
     ("ReLU-17", (-1, 4096), 0, ""),
@@ -86,7 +86,8 @@ def test_rows_know_what_the_network_calls_its_layers():
     assert rows[-1].layer == "fc3"
 
 
-@pytest.mark.parametrize("name", models.names())
+# torch would count the kernels that LeNet-5's connection table leaves out; that net is counted by hand in test_lenet1998.py.
+@pytest.mark.parametrize("name", [name for name in models.names() if not name.startswith("lenet5")])
 def test_torch_counts_the_same_multiply_adds(name):
     entry = models.entry(name)
     network = models.build_on_meta(name, 10).eval()
@@ -106,16 +107,17 @@ def test_multiply_adds_of_the_table_by_hand():
 @pytest.mark.parametrize(
     ("layer", "size", "formula", "multiply_adds"),
     [
-        (nn.MaxPool2d(2), 63, "63/2 = 31.5 -> 31", 0),
+        (nn.MaxPool2d(2), 63, "63/2 = 31.5 -> 31, 1 px dropped", 0),
         (nn.MaxPool2d(2, ceil_mode=True), 63, "63/2 = 31.5 -> 32", 0),
         (nn.AvgPool2d(4), 64, "64/4 = 16", 0),
         (nn.MaxPool2d(3, stride=2), 63, "(63-3+2*0)/2+1 = 31", 0),
-        (nn.MaxPool2d(3, stride=3, padding=1), 9, "(9-3+2*1)/3+1 = 3.66667 -> 3", 0),
-        (nn.Conv2d(4, 8, 3, stride=2, padding=1), 10, "(10-3+2*1)/2+1 = 5.5 -> 5", 8 * 25 * 4 * 9),
+        (nn.MaxPool2d(3, stride=3, padding=1), 9, "(9-3+2*1)/3+1 = 3.66667 -> 3, 2 px dropped", 0),
+        (nn.Conv2d(4, 8, 3, stride=2, padding=1), 10, "(10-3+2*1)/2+1 = 5.5 -> 5, 1 px dropped", 8 * 25 * 4 * 9),
         (nn.Conv2d(4, 8, 3, groups=2), 10, "(10-3+2*0)/1+1 = 8", 8 * 64 * 2 * 9),
         (nn.Conv2d(4, 8, 4, padding="same"), 10, "(10-4+2*1.5)/1+1 = 10", 8 * 100 * 4 * 16),
         (nn.Conv2d(4, 8, 3, dilation=4), 10, "(10-9+2*0)/1+1 = 2", 8 * 4 * 4 * 9),
-        (nn.AdaptiveAvgPool2d(6), 7, "7 -> 6", 0),
+        (nn.AdaptiveAvgPool2d(6), 7, "7 -> 6, fields of 2", 0),
+        (nn.MaxPool2d((3, 2), stride=(2, 1)), 6, "height (6-3+2*0)/2+1 = 2.5 -> 2, 1 px dropped; width (6-2+2*0)/1+1 = 5", 0),
         (nn.ReLU(), 7, "", 0),
     ],
 )

@@ -13,6 +13,7 @@ from tapetum.training.optim import Average, learning_rate, loss, make_optimizer
 
 NOTES = Recipe(
     model="lenet", size=32, fit="crop", crop_area=0.5, flip="on", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, epochs=10,
+    crops="resized", warp=0.0, pca=0.0, views="one",
     batch=32, optimizer="sgd", lr=0.001, schedule="constant", weight_decay=0.0, label_smoothing=0.0, ema=0.0, keep="best",
 )  # fmt: skip
 
@@ -94,3 +95,20 @@ def test_without_averaging_there_is_no_second_network():
     network = small_network()
     assert Average(network, 0.0).network is network
     assert math.isfinite(sum(p.sum().item() for p in network.parameters()))
+
+
+def test_the_loss_with_rubbish_is_equation_9_of_the_paper():
+    generator = torch.Generator().manual_seed(0)
+    distances = torch.rand(5, 4, generator=generator, dtype=torch.double) * 40
+    labels = torch.tensor([0, 1, 2, 3, 0])
+    j = 15.0
+    wanted = distances[range(5), labels] + torch.log(math.exp(-j) + torch.exp(-distances).sum(1))
+    found = loss(-distances, torch.eye(4, dtype=torch.double)[labels], torch.ones(5), rubbish=-j)
+    assert found.item() == pytest.approx(wanted.mean().item(), rel=1e-9)
+
+
+def test_steps_divide_the_rate_by_ten_three_times():
+    recipe = dataclasses.replace(NOTES, schedule="steps", lr=0.01)
+    rates = [learning_rate(recipe, k / 100) for k in range(100)]
+    assert sorted({round(rate, 9) for rate in rates}) == [1e-5, 1e-4, 1e-3, 1e-2]
+    assert rates == sorted(rates, reverse=True)

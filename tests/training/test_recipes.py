@@ -1,7 +1,12 @@
+import dataclasses
+
+import numpy as np
 import pytest
+import torch
 
 from tapetum import models
 from tapetum.config import Settings
+from tapetum.data.prepare import fit, to_input
 from tapetum.errors import UserError
 from tapetum.training import recipes
 from tapetum.training.recipes import Facts
@@ -25,6 +30,8 @@ def test_the_notes_recipe_is_the_notes_to_the_letter():
 @pytest.mark.parametrize("name", models.names())
 @pytest.mark.parametrize("facts", [PHOTOS, DIGITS, Facts(20, 5, 32, False), Facts(1_000_000, 1000, 500, False)])
 def test_every_network_gets_a_recipe_that_it_can_train_with(name, facts):
+    if name == "lenet5-1998":  # it has codes for 168 classes
+        facts = dataclasses.replace(facts, num_classes=min(facts.num_classes, 168))
     recipe, why = recipes.choose(Settings(model=name), facts)
     assert recipe.model == name
     models.build_on_meta(name, facts.num_classes, recipe.size)
@@ -58,3 +65,26 @@ def test_what_was_asked_is_not_overruled():
 def test_an_unknown_network_is_refused():
     with pytest.raises(UserError, match="Did you mean 'compact'"):
         recipes.choose(Settings(model="compcat"), PHOTOS)
+
+
+def test_the_papers_trainings():
+    lenet, _ = recipes.choose(Settings(recipe="paper", model="lenet5-1998"), DIGITS)
+    assert (lenet.epochs, lenet.crop_area, lenet.warp, lenet.rotate, lenet.flip) == (20, 1.0, 0.0, 0.0, "off")
+    prepared = recipes.preprocessing(lenet)
+    # Section II.B: white is -0.1, ink 1.175; the digit keeps its size in the 32 x 32 field.
+    ink = to_input(torch.tensor([0, 255], dtype=torch.uint8).expand(1, 1, 3, 2).permute(0, 1, 3, 2), prepared)
+    assert ink.flatten().tolist() == pytest.approx([-0.1, 1.175], abs=1e-4)
+    assert fit(np.full((28, 28, 3), 9, np.uint8), prepared).shape == (32, 32, 3)
+
+    alexnet, _ = recipes.choose(Settings(recipe="paper", model="alexnet-2012"), PHOTOS)
+    # Krizhevsky et al. 2012, sections 4.1 and 5.
+    assert (alexnet.batch, alexnet.lr, alexnet.weight_decay, alexnet.epochs, alexnet.pca) == (128, 0.01, 0.0005, 90, 0.1)
+    assert (alexnet.crops, alexnet.flip, alexnet.schedule, alexnet.views) == ("shifted", "on", "steps", "ten")
+    prepared = recipes.preprocessing(alexnet)
+    assert (prepared.size, prepared.resize, prepared.side) == (227, 256, 256)
+
+
+@pytest.mark.parametrize("model", ["auto", "lenet", "alexnet-table"])
+def test_a_network_without_a_papers_recipe_is_refused(model):
+    with pytest.raises(UserError, match=f"model '{model}': expected one of lenet5-1998, alexnet-2012"):
+        recipes.choose(Settings(recipe="paper", model=model), DIGITS)

@@ -1,4 +1,4 @@
-"""Chance in training: random crops on uint8 pictures, then colours, rotation, erasing and mixing on the whole batch.
+"""Chance in training: random crops on uint8 pictures, then colours, distortion, erasing and mixing on the whole batch.
 
 Every function is pure: what is random comes in as numbers in [0, 1) that `randoms` draws from (seed, epoch, index of the
 picture). So a picture's augmentation depends neither on the batch it is in, nor on threads, nor on where a run was resumed.
@@ -7,7 +7,7 @@ Letters in names: B pictures, H height, W width, C channels, S side of the squar
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ _TRIES = 10
 _CROP = slice(0, 4 * _TRIES)
 _FLIP, _BRIGHTNESS, _CONTRAST, _SATURATION, _ROTATE, _ERASE = range(4 * _TRIES, 4 * _TRIES + 6)
 _ERASE_BOX = slice(4 * _TRIES + 6, 4 * _TRIES + 10)
-NUM_RANDOMS = 4 * _TRIES + 10
+_WARP = slice(4 * _TRIES + 10, 4 * _TRIES + 15)
+_PCA = slice(4 * _TRIES + 15, 4 * _TRIES + 18)
+NUM_RANDOMS = 4 * _TRIES + 18
 
 
 def randoms(seed: int, epoch: int, index: int) -> np.ndarray:
@@ -56,6 +58,12 @@ def crop_box(height: int, width: int, smallest_area: float, u: np.ndarray) -> tu
     return (height - h) // 2, (width - w) // 2, h, w
 
 
+def shifted_crop(square_HWC: np.ndarray, size: int, u: np.ndarray) -> np.ndarray:
+    """A square of side `size` from anywhere in a larger square (Krizhevsky et al. 2012, section 4.1)."""
+    top, left = (int(place * (square_HWC.shape[0] - size + 1)) for place in u[_CROP][:2])
+    return square_HWC[top : top + size, left : left + size]
+
+
 def crop_and_flip(picture_HWC: np.ndarray, size: int, smallest_area: float, flip: bool, u: np.ndarray) -> np.ndarray:
     """A training view (S, S, 3) of a uint8 picture: random crop, resized to the square, mirrored half of the time."""
     top, left, height, width = crop_box(picture_HWC.shape[0], picture_HWC.shape[1], smallest_area, u)
@@ -79,13 +87,45 @@ def jitter(images_BCHW: torch.Tensor, strength: float, u_BN: np.ndarray) -> torc
     return (grey + (images - grey) * factors(_SATURATION)).clamp_(0, 1)
 
 
-def rotate(images_BCHW: torch.Tensor, degrees: float, u_BN: np.ndarray) -> torch.Tensor:
-    """Rotation by a random angle within +- degrees; what comes into view is mirrored at the border."""
-    if degrees == 0:
+def principal_colours(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """The principal components (3, 3) of the RGB values of some uint8 pictures; column k is a direction times its deviation.
+
+    Values count as 0 to 1. Krizhevsky et al. 2012 speak of the eigenvalues of the covariance matrix where we have their square
+    roots: taken by the letter on pixels of 0 to 255, shifts would be a hundred times larger than the pictures' own variation.
+    """
+    pixels_N3 = np.concatenate([picture.reshape(-1, 3)[:: max(1, picture.size // 3000)] for picture in pictures]) / 255
+    values, vectors = np.linalg.eigh(np.cov(pixels_N3.T))
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def shift_colours(images_BCHW: torch.Tensor, strength: float, colours_33: np.ndarray | None, u_BN: np.ndarray) -> torch.Tensor:
+    """Each picture shifted along the principal colours by normal multiples, deviation `strength` (Krizhevsky et al. 2012)."""
+    if strength == 0 or colours_33 is None:
+        return images_BCHW
+    # The inverse of the normal distribution makes normal numbers of even ones; 0 itself would give minus infinity.
+    normal_B3 = torch.special.ndtri(torch.from_numpy(u_BN[:, _PCA].clip(1e-12)))
+    shifts_BC = strength * normal_B3 @ torch.from_numpy(colours_33).T
+    return images_BCHW + shifts_BC.to(images_BCHW)[:, :, None, None]
+
+
+def distort(images_BCHW: torch.Tensor, degrees: float, warp: float, u_BN: np.ndarray) -> torch.Tensor:
+    """A random affine distortion; what comes into view is mirrored at the border.
+
+    It turns by up to +- `degrees`, and with `warp` w, as LeCun et al. 1998 (section III.A) did in kind (they give no sizes),
+    shifts by up to +- w/2 of the side in both directions, scales by up to 1 + w, squeezes (narrower and higher, or wider and
+    lower) by up to 1 + w, and shears horizontally by up to w.
+    """
+    if degrees == 0 and warp == 0:
         return images_BCHW
     angle = torch.from_numpy(np.deg2rad(degrees) * (2 * u_BN[:, _ROTATE] - 1)).to(images_BCHW)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     matrix_B23 = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    if warp > 0:
+        right, down, scale, squeeze, shear = torch.from_numpy(warp * (2 * u_BN[:, _WARP] - 1)).to(images_BCHW).T
+        width, height = (1 + warp) ** ((scale + squeeze) / warp), (1 + warp) ** ((scale - squeeze) / warp)
+        warp_B22 = torch.stack([torch.stack([width, shear], 1), torch.stack([zero, height], 1)], 1)
+        # The side of the picture is 2 in the units of the grid, so a shift of w/2 of the side is w.
+        matrix_B23 = torch.cat([matrix_B23[:, :, :2] @ warp_B22, torch.stack([right, down], 1)[:, :, None]], 2)
     grid = affine_grid(matrix_B23, list(images_BCHW.shape), align_corners=False)
     return grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 

@@ -8,6 +8,7 @@ Letters in names: B pictures, H height, W width, C channels, S side of the squar
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from tapetum.config import Recipe
 from tapetum.data import augment
 from tapetum.data.cache import Pictures
 from tapetum.data.prepare import Preprocessing, fit, normalize
+
+# How many training pictures the principal colours are taken from.
+_LOOK = 500
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,14 @@ class TrainingLoader:
     seed: int
     device: torch.device
 
+    @cached_property
+    def colours(self) -> np.ndarray | None:
+        """The principal colours of some of the training pictures, where the recipe shifts along them."""
+        if self.recipe.pca == 0:
+            return None
+        some = np.unique(np.linspace(0, len(self.rows) - 1, _LOOK).astype(int))
+        return augment.principal_colours(self.pictures[int(self.rows[i])] for i in some)
+
     def __len__(self) -> int:
         """Steps an epoch. The last batch may be smaller, as in the study notes; none is dropped."""
         return -(-len(self.rows) // self.recipe.batch)
@@ -64,13 +76,17 @@ class TrainingLoader:
         squares_BHWC = np.empty((len(chosen), size, size, 3), np.uint8)
         for square, i, u in zip(squares_BHWC, chosen, u_BN, strict=True):
             picture = self.pictures[int(self.rows[i])]
-            if recipe.crop_area == 1:
-                picture = fit(picture, self.preprocessing)
-            square[:] = augment.crop_and_flip(picture, size, recipe.crop_area, recipe.flip == "on", u)
+            if recipe.crops == "shifted":
+                picture = augment.shifted_crop(fit(picture, self.preprocessing, self.preprocessing.resize), size, u)
+            elif recipe.crop_area == 1 or recipe.fit == "center":  # crops of a centred picture keep its scale
+                picture = fit(picture, self.preprocessing, size)
+            area = 1.0 if recipe.crops == "shifted" else recipe.crop_area
+            square[:] = augment.crop_and_flip(picture, size, area, recipe.flip == "on", u)
 
         images = torch.from_numpy(squares_BHWC).to(self.device).permute(0, 3, 1, 2).float().div_(255)
         images = augment.jitter(images, recipe.jitter, u_BN)
-        images = augment.rotate(images, recipe.rotate, u_BN)
+        images = augment.shift_colours(images, recipe.pca, self.colours, u_BN)
+        images = augment.distort(images, recipe.rotate, recipe.warp, u_BN)
         images = augment.erase(images, recipe.erase, u_BN)
         images = normalize(images, self.preprocessing)
 
@@ -91,11 +107,11 @@ _KEEP_BYTES = 512 * 1024**2
 
 
 class ValidationLoader:
-    """Uint8 squares (B, S, S, 3) of some pictures, made without chance; iterate as often as needed."""
+    """Uint8 squares (B, side, side, 3) of some pictures, made without chance; iterate as often as needed."""
 
     def __init__(self, pictures: Pictures, rows: np.ndarray, preprocessing: Preprocessing, batch: int) -> None:
         self.pictures, self.rows, self.preprocessing, self.batch = pictures, rows, preprocessing, batch
-        keep = len(rows) * preprocessing.size**2 * 3 <= _KEEP_BYTES
+        keep = len(rows) * preprocessing.side**2 * 3 <= _KEEP_BYTES
         self._kept = list(self._fitted()) if keep else None
 
     def __iter__(self) -> Iterator[np.ndarray]:

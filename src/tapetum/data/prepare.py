@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tapetum.config import Fit
+from tapetum.config import Fit, Views
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,7 +31,8 @@ class Preprocessing:
     """Side S of the square input, in pixels."""
     fit: Fit
     """"crop": the shorter side becomes `resize`, then the middle S x S. "pad": the longer side becomes S, the rest is
-    grey. "squash": both sides become S, whatever the proportions."""
+    grey. "center": a picture that is smaller keeps its size in the middle, and its border is drawn out around it; a larger
+    one is reduced to S first. "squash": both sides become S, whatever the proportions."""
     resize: int
     """Shorter side before the middle is cut out (only for "crop"); at least `size`."""
     reduce: int
@@ -40,6 +41,14 @@ class Preprocessing:
     """3: RGB. 1: grey."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    views: Views = "one"
+    """What of a picture the network sees in prediction: "one": the square. "mirror": it and its mirror image. "ten": the four
+    corners and the middle of a square of side `resize`, and their mirror images."""
+
+    @property
+    def side(self) -> int:
+        """Side of the uint8 square that a picture becomes before its views are cut out."""
+        return self.resize if self.views == "ten" else self.size
 
 
 def resize(picture_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -63,29 +72,50 @@ def reduce(picture_HWC: np.ndarray, longest_short_side: int) -> np.ndarray:
     return resize(picture_HWC, *_short_side_to(longest_short_side, height, width))
 
 
-def fit(picture_HWC: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """The square uint8 picture (S, S, 3) that the network is to see, made without chance.
+def fit(picture_HWC: np.ndarray, preprocessing: Preprocessing, side: int | None = None) -> np.ndarray:
+    """The square uint8 picture (side, side, 3) from which the network's views are taken, made without chance.
 
-    "crop" is torchvision's Resize(resize) and CenterCrop(size), the study notes' preprocessing for validation.
+    "crop" is torchvision's Resize(resize) and CenterCrop(size), the study notes' preprocessing for validation. `side` is the
+    preprocessing's own unless another is asked for.
     """
-    size = preprocessing.size
+    side = preprocessing.side if side is None else side
     height, width = picture_HWC.shape[:2]
     if preprocessing.fit == "squash":
-        return resize(picture_HWC, size, size)
-    if preprocessing.fit == "pad":
-        scale = size / max(height, width)
-        inner = resize(picture_HWC, max(1, round(height * scale)), max(1, round(width * scale)))
-        square = np.full((size, size, 3), 128, np.uint8)
-        top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
-        square[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-        return square
-    resized = resize(picture_HWC, *_short_side_to(preprocessing.resize, height, width))
-    top, left = round((resized.shape[0] - size) / 2), round((resized.shape[1] - size) / 2)
-    return np.ascontiguousarray(resized[top : top + size, left : left + size])
+        return resize(picture_HWC, side, side)
+    if preprocessing.fit == "crop":
+        resized = resize(picture_HWC, *_short_side_to(preprocessing.resize, height, width))
+        top, left = round((resized.shape[0] - side) / 2), round((resized.shape[1] - side) / 2)
+        return np.ascontiguousarray(resized[top : top + side, left : left + side])
+    scale = side / max(height, width)
+    if preprocessing.fit == "center":
+        scale = min(1, scale)
+    inner = resize(picture_HWC, max(1, round(height * scale)), max(1, round(width * scale)))
+    top, left = (side - inner.shape[0]) // 2, (side - inner.shape[1]) // 2
+    if preprocessing.fit == "center":
+        rows, columns = (np.arange(side) - start for start in (top, left))
+        return inner[rows.clip(0, inner.shape[0] - 1)[:, None], columns.clip(0, inner.shape[1] - 1)]
+    square = np.full((side, side, 3), 128, np.uint8)
+    square[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    return square
+
+
+def views(images_BCHW: torch.Tensor, preprocessing: Preprocessing) -> list[torch.Tensor]:
+    """The views (B, C, S, S) of a batch over which prediction averages, from inputs (B, C, side, side).
+
+    Ten views are those of Krizhevsky et al. 2012, section 4.1: four corners, the middle, and all of them mirrored.
+    """
+    if preprocessing.views == "one":
+        return [images_BCHW]
+    cut = [images_BCHW]
+    if preprocessing.views == "ten":
+        size, last = preprocessing.size, preprocessing.side - preprocessing.size
+        corners = [(0, 0), (0, last), (last, 0), (last, last), (round(last / 2), round(last / 2))]
+        cut = [images_BCHW[:, :, top : top + size, left : left + size] for top, left in corners]
+    return cut + [view.flip(3) for view in cut]
 
 
 def to_input(images_BHWC: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Normalised float32 input (B, C, S, S) in channels-last memory from uint8 RGB pictures (B, S, S, 3).
+    """Normalised float32 input (B, C, S, S) in channels-last memory from uint8 RGB squares (B, S, S, 3).
 
     RGB: (x / 255 - mean) / std for each channel. Grey: the luma of x / 255, minus and divided by the first mean and std.
     """

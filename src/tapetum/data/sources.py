@@ -5,6 +5,7 @@
     DATA/dog.113.jpg                      file names that begin with their class
     DATA.csv                              columns path, label and perhaps split
     DATA.zip, DATA.tar[.gz]               any of the first three, as downloaded
+    DATA/MNIST/raw/*-ubyte.gz             the IDX files of MNIST and its kin
 
 A lone folder that holds them (PetImages/, perhaps beside a readme) is looked through.
 

@@ -21,6 +21,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
+from tapetum.data.idx import IdxStore, idx_folder
 from tapetum.errors import UserError
 
 # A picture is far smaller; a member that says more is a trap.
@@ -65,13 +66,14 @@ class Store(Protocol):
 
 
 def open_store(path: Path) -> tuple[Store, str]:
-    """The store in `path`, a folder or an archive (told by its content), and a word for its kind ("" for a folder).
+    """The store in `path`, a folder or an archive (told by its content), and a word for its kind ("" for a plain folder).
 
     Raises:
         UserError: neither a folder nor an archive, a broken archive, or a compressed tar too large to be read in place.
     """
     if path.is_dir():
-        return FolderStore(path), ""
+        digits = idx_folder(path)
+        return (FolderStore(path), "") if digits is None else (IdxStore(digits), "set of IDX files, as MNIST comes")
     try:
         kind = archive_kind(path)
         if kind == "zip archive":

@@ -19,14 +19,14 @@ from PIL import Image
 
 import tapetum
 from tapetum import device, models, tensorfile
-from tapetum.config import Fit
+from tapetum.config import Fit, Views
 from tapetum.data.decode import BadPicture, decode, to_rgb
-from tapetum.data.prepare import Preprocessing, fit, reduce, to_input
+from tapetum.data.prepare import Preprocessing, fit, reduce, to_input, views
 from tapetum.errors import UserError
 
 MODEL_FILE = "model.safetensors"
 BATCH = 32
-_FORMAT = 1
+_FORMAT = 2
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 
@@ -36,22 +36,21 @@ def probabilities(
     network: torch.nn.Module,
     batches_BHWC: Iterable[np.ndarray],
     preprocessing: Preprocessing,
-    flip: bool,
     on: torch.device,
 ) -> np.ndarray:
-    """Class probabilities (N, K), float64, rows that sum to 1, of uint8 squares (B, S, S, 3).
+    """Class probabilities (N, K), float64, rows that sum to 1, of uint8 squares (B, side, side, 3).
 
-    The softmax of the network's output; with `flip`, the mean of it for a picture and for its mirror image. The network
-    computes in evaluation mode (no dropout) and is left in the mode that it was in.
+    The softmax of the network's output, averaged over the views that the preprocessing names. The network computes in
+    evaluation mode (no dropout) and is left in the mode that it was in.
     """
     was_training = network.training
     network.eval()
     rows = []
     for images_BHWC in batches_BHWC:
         inputs_BCHW = to_input(torch.from_numpy(images_BHWC).to(on), preprocessing)
-        views = [inputs_BCHW, inputs_BCHW.flip(3)] if flip else [inputs_BCHW]
         # float64 is made on the CPU: some accelerators have none.
-        rows.append(torch.stack([torch.softmax(network(view).cpu().double(), 1) for view in views]).mean(0))
+        found = [torch.softmax(network(view).cpu().double(), 1) for view in views(inputs_BCHW, preprocessing)]
+        rows.append(torch.stack(found).mean(0))
     network.train(was_training)
     return torch.cat(rows).numpy() if rows else np.zeros((0, 0))
 
@@ -68,8 +67,6 @@ class Classifier:
     classes_: tuple[str, ...]
     """Class names; column k of the probabilities belongs to `classes_[k]`."""
     preprocessing: Preprocessing
-    flip: bool
-    """Average over a picture and its mirror image."""
     about: dict[str, Any] = field(default_factory=dict)
     """What the model file tells besides: metrics, settings, a fingerprint of the training data, versions."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -93,12 +90,12 @@ class Classifier:
         return [self.classes_[k] for k in self.predict_proba(pictures, batch).argmax(1)]
 
     def prepare(self, picture_HWC: np.ndarray) -> np.ndarray:
-        """The uint8 square (S, S, 3) that the network sees of a decoded picture."""
+        """The uint8 square (side, side, 3) from which the network's views of a decoded picture are taken."""
         return fit(reduce(picture_HWC, self.preprocessing.reduce), self.preprocessing)
 
     def from_squares(self, squares: Iterable[np.ndarray], batch: int = BATCH) -> np.ndarray:
-        """Probabilities (N, K) of prepared squares (S, S, 3), uint8."""
-        found = probabilities(self.network, _batched(squares, batch), self.preprocessing, self.flip, self.device)
+        """Probabilities (N, K) of prepared squares (side, side, 3), uint8."""
+        found = probabilities(self.network, _batched(squares, batch), self.preprocessing, self.device)
         return found if len(found) else np.zeros((0, len(self.classes_)))
 
     def save(self, path: str | Path) -> str:
@@ -115,7 +112,6 @@ class Classifier:
             "network": self.network_name,
             "classes": list(self.classes_),
             "preprocessing": dataclasses.asdict(self.preprocessing),
-            "flip": self.flip,
         }
         return tensorfile.save(Path(path), self.network.state_dict(), about)
 
@@ -150,8 +146,6 @@ def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str
     if len(set(classes)) < 2 or not all(isinstance(name, str) for name in classes):
         raise ValueError("class names that are not two or more different texts")
     preprocessing = _preprocessing(about["preprocessing"])
-    if not isinstance(about["flip"], bool):
-        raise ValueError("flip is not true or false")
     with torch.device("meta"):  # shapes first: a file cannot ask for more memory than its tensors have
         network = models.build(about["network"], len(classes), preprocessing.size)
     for name, tensor in network.state_dict().items():
@@ -160,7 +154,7 @@ def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str
     network.load_state_dict(tensors, assign=True)
     where = device.choose(on)
     network.to(where).to(memory_format=torch.channels_last)
-    return Classifier(network.eval(), about["network"], classes, preprocessing, about["flip"], about, where)
+    return Classifier(network.eval(), about["network"], classes, preprocessing, about, where)
 
 
 def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
@@ -168,8 +162,8 @@ def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
     sides = (found.size, found.resize, found.reduce)
     if not all(isinstance(side, int) and 1 <= side <= 65_535 for side in sides) or found.resize < found.size:
         raise ValueError(f"picture sides {sides}")
-    if found.fit not in get_args(Fit) or found.channels not in (1, 3):
-        raise ValueError(f"fit {found.fit!r} with {found.channels!r} channels")
+    if found.fit not in get_args(Fit) or found.views not in get_args(Views) or found.channels not in (1, 3):
+        raise ValueError(f"fit {found.fit!r}, views {found.views!r}, {found.channels!r} channels")
     numbers = (*found.mean, *found.std)
     if len(found.mean) < found.channels or len(found.std) < found.channels or not all(map(_finite, numbers)):
         raise ValueError("mean or std")

@@ -1,4 +1,4 @@
-"""AlexNet as the study notes teach it, as written and mended.
+"""AlexNet in one column: Krizhevsky's of 2014, and the study notes' code after it, as written and mended.
 
 AlexNet is the network of Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks"
 (2012). The notes' code is not that one but Krizhevsky's one-column net of 2014 ("One weird trick for parallelizing
@@ -12,11 +12,14 @@ from torch import nn
 from tapetum.models.layers import kaiming
 from tapetum.models.registry import register
 
+# The notes narrow torchvision's second hidden linear layer from 4096.
+_NOTES_UNITS = (4096, 512)
 
-class _NotesAlexNet(nn.Module):
-    """The layers of the notes' code, in the order and under the numbers of their printed summary (1 to 21)."""
 
-    def __init__(self, num_classes: int) -> None:
+class OneColumn(nn.Module):
+    """The one-column AlexNet under torchvision's names of layers; `units` are the widths of the two hidden linear layers."""
+
+    def __init__(self, num_classes: int, units: tuple[int, int]) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2),
@@ -36,18 +39,39 @@ class _NotesAlexNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.classifier = nn.Sequential(
             nn.Dropout(),
-            nn.Linear(256 * 6 * 6, 4096),
+            nn.Linear(256 * 6 * 6, units[0]),
             nn.ReLU(inplace=True),
             nn.Dropout(),
-            nn.Linear(4096, 512),
+            nn.Linear(units[0], units[1]),
             nn.ReLU(inplace=True),
-            nn.Linear(512, num_classes),
+            nn.Linear(units[1], num_classes),
         )
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Logits (B, K)."""
         x = self.avgpool(self.features(images_BCHW))
         return self.classifier(x.flatten(1))
+
+
+@register(
+    "alexnet-2014",
+    size=224,
+    channels=3,
+    title="Krizhevsky's one-column net of 2014, torchvision's alexnet",
+    paper="Krizhevsky 2014, One weird trick for parallelizing convolutional neural networks",
+    resize=256,
+)
+def alexnet_2014(num_classes: int, size: int) -> nn.Module:
+    """torchvision's `alexnet` layer by layer, under the same names: its weights fit, and the outputs are then the same.
+
+    Against 2012: one column, 64 and 192 maps first, no normalisation, padding 2 in the first layer (so 224 gives 55), dropout
+    before the linear layers. torchvision averages to 6 x 6, which changes nothing at 224 and takes any size from 63 pixels.
+    Initialised by torch's default, as torchvision's.
+
+    Parameters at 1,000 classes: 23,296 + 307,392 + 663,936 + 884,992 + 590,080 + 37,752,832 + 16,781,312 + 4,097,000 =
+    61,100,840.
+    """
+    return OneColumn(num_classes, (4096, 4096))
 
 
 @register(
@@ -67,7 +91,7 @@ def alexnet_textbook(num_classes: int, size: int) -> nn.Module:
     Parameters at 2 classes, as the notes print them: 23,296 + 307,392 + 663,936 + 884,992 + 590,080 + 37,752,832 + 2,097,664
     + 1,026 = 42,321,218.
     """
-    return _NotesAlexNet(num_classes)
+    return OneColumn(num_classes, _NOTES_UNITS)
 
 
 @register(
@@ -79,6 +103,6 @@ def alexnet_textbook(num_classes: int, size: int) -> nn.Module:
 )
 def alexnet(num_classes: int, size: int) -> nn.Module:
     """The layers of `alexnet-textbook`, so the same 42,321,218 parameters at 2 classes, initialised by He et al. 2015."""
-    network = _NotesAlexNet(num_classes)
+    network = OneColumn(num_classes, _NOTES_UNITS)
     kaiming(network)
     return network

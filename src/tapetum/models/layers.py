@@ -7,8 +7,10 @@ class Misfit(Exception):
     """A layer whose kernel is larger than its padded input; the message names it."""
 
 
-def window(layer: nn.Module) -> tuple[int, int, int]:
-    """(F, S, 2P): the side that a convolution's or pool's kernel covers, its stride, and the padding of both borders together.
+def window(layer: nn.Module, axis: int = 1) -> tuple[int, int, int]:
+    """(F, S, 2P): what a convolution's or pool's kernel covers, its stride, and the padding of both borders together.
+
+    `axis` 0 asks for the height, 1 for the width.
 
     A dilated kernel covers the gaps between its weights too; "same" padding keeps the side.
 
@@ -17,12 +19,12 @@ def window(layer: nn.Module) -> tuple[int, int, int]:
     >>> window(nn.Conv2d(3, 8, kernel_size=3, dilation=4, padding="same"))
     (9, 1, 8)
     """
-    kernel, stride, dilation = (_side(getattr(layer, part, 1)) for part in ("kernel_size", "stride", "dilation"))
+    kernel, stride, dilation = (_along(getattr(layer, part, 1), axis) for part in ("kernel_size", "stride", "dilation"))
     kernel = dilation * (kernel - 1) + 1
     padding = getattr(layer, "padding", 0)
     if isinstance(padding, str):
         return kernel, stride, kernel - 1 if padding == "same" else 0
-    return kernel, stride, 2 * _side(padding)
+    return kernel, stride, 2 * _along(padding, axis)
 
 
 def side_after(layers: list[nn.Module], names: list[str], side: int) -> int:
@@ -59,5 +61,5 @@ def kaiming(network: nn.Module) -> None:
     nn.init.normal_(layers[-1].weight, std=0.01)
 
 
-def _side(value: int | tuple[int, ...]) -> int:
-    return value[0] if isinstance(value, tuple) else value
+def _along(value: int | tuple[int, ...], axis: int) -> int:
+    return value[axis] if isinstance(value, tuple) else value

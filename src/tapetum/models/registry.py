@@ -9,6 +9,7 @@ registers it is imported). Networks know nothing of data or training.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,18 +38,29 @@ class Entry:
     """What it is, in a line."""
     paper: str
     """Where it was described."""
+    mean: tuple[float, ...] | None = None
+    """What is subtracted from each channel of pictures with values 0 to 1, where the paper has values of its own."""
+    std: tuple[float, ...] | None = None
+    """What each channel is divided by after that."""
+    resize: int | None = None
+    """Shorter side of a picture before the square is cut out, where the paper has one."""
+    rubbish: float | None = None
+    """Output that "none of these classes" has in the training loss, where the paper has such a term."""
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(name: str, *, size: int, channels: int, title: str, paper: str) -> Callable[[Builder], Builder]:
-    """Put a builder function into the registry under `name`. Two of one name are a bug (ValueError)."""
+def register(name: str, **about: Any) -> Callable[[Builder], Builder]:
+    """Put a builder function into the registry under `name`; `about` are the other fields of `Entry`.
+
+    Two of one name are a bug (ValueError).
+    """
 
     def put(build: Builder) -> Builder:
         if name in _ENTRIES:
             raise ValueError(f"two networks are called '{name}'")
-        _ENTRIES[name] = Entry(name, build, size, channels, title, paper)
+        _ENTRIES[name] = Entry(name, build, **about)
         return build
 
     return put
@@ -86,14 +98,19 @@ def build(name: str, num_classes: int, size: int | None = None) -> nn.Module:
     size = found.size if size is None else size
     if num_classes < 2:
         raise UserError(f"{num_classes} classes: a classifier needs at least two.")
-    if not 1 <= size <= LARGEST_SIZE:
-        raise UserError(f"size {size}: expected the side of the input in pixels, 1 to {LARGEST_SIZE:,}, such as {found.size}.")
+    refuse_size(size)
     reason = _misfit(found, num_classes, size)
     if reason:
         smallest = next((s for s in range(size + 1, LARGEST_SIZE + 1) if not _misfit(found, num_classes, s)), None)
         hint = f"the smallest size that fits is {smallest}" if smallest else f"use its own size, {found.size}"
         raise UserError(f"{name} at {size}x{size}: {reason}; {hint}.")
     return found.build(num_classes, size)
+
+
+def refuse_size(size: int) -> None:
+    """Raise UserError if `size` is no side of a picture."""
+    if not 1 <= size <= LARGEST_SIZE:
+        raise UserError(f"size {size}: expected the side of the input in pixels, 1 to {LARGEST_SIZE:,}, such as 96.")
 
 
 def fits(name: str, size: int) -> bool:
@@ -113,7 +130,7 @@ def _misfit(found: Entry, num_classes: int, size: int) -> str:
         with torch.device("meta"):
             network = found.build(num_classes, size)
             for name, layer in network.named_modules():
-                if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+                if hasattr(layer, "kernel_size"):
                     layer.register_forward_pre_hook(lambda layer, inputs, name=name: _refuse_small(layer, inputs, name))
             network.eval()(torch.empty(1, found.channels, size, size))
     except Misfit as misfit:

@@ -55,7 +55,7 @@ def summarize(network: nn.Module, channels: int, size: int) -> Summary:
 
     >>> found = summarize(nn.Sequential(nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU()), channels=3, size=256)
     >>> found.rows[0].name, found.rows[0].output, found.rows[0].formula
-    ('Conv2d-1', (-1, 64, 63, 63), '(256-11+2*2)/4+1 = 63.25 -> 63')
+    ('Conv2d-1', (-1, 64, 63, 63), '(256-11+2*2)/4+1 = 63.25 -> 63, 1 px dropped')
     """
     trial = _on_meta(network).eval()
     rows: list[Row] = []
@@ -67,7 +67,7 @@ def summarize(network: nn.Module, channels: int, size: int) -> Summary:
                 layer=name,
                 output=(-1, *output.shape[1:]),
                 params=sum(p.numel() for p in layer.parameters()),
-                formula=_formula(layer, inputs[0].shape[-1], output.shape[-1]),
+                formula=_formula(layer, inputs[0].shape[-2:], output.shape[-2:]),
                 multiply_adds=_multiply_adds(layer, output),
             )
         )
@@ -130,19 +130,35 @@ def _on_meta(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, weightless)
 
 
-def _formula(layer: nn.Module, before: int, after: int) -> str:
-    if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        kernel, stride, paddings = window(layer)
-        if not isinstance(layer, nn.Conv2d) and kernel == stride and paddings == 0:
-            return f"{before}/{kernel} = {_floored(before / kernel, after)}"
-        exact = (before - kernel + paddings) / stride + 1
-        return f"({before}-{kernel}+2*{paddings / 2:g})/{stride}+1 = {_floored(exact, after)}"
-    if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return f"{before} -> {after}"
+def _formula(layer: nn.Module, before: torch.Size, after: torch.Size) -> str:
+    """How the side of the output comes about; for a kernel that is no square the height first, then the width."""
+    if hasattr(layer, "kernel_size"):
+        both = [_window_formula(layer, axis, before[axis], after[axis]) for axis in (0, 1)]
+        return both[1] if both[0] == both[1] else f"height {both[0]}; width {both[1]}"
+    if isinstance(layer, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
+        both = [_adaptive_formula(before[axis], after[axis]) for axis in (0, 1)]
+        return both[1] if both[0] == both[1] else f"height {both[0]}; width {both[1]}"
     if isinstance(layer, nn.Linear):
-        params = layer.in_features * layer.out_features + layer.out_features
-        return f"{layer.in_features}*{layer.out_features}+{layer.out_features} = {params:,} parameters"
+        bias = f"+{layer.out_features}" if layer.bias is not None else ""
+        params = sum(p.numel() for p in layer.parameters())
+        return f"{layer.in_features}*{layer.out_features}{bias} = {params:,} parameters"
     return ""
+
+
+def _window_formula(layer: nn.Module, axis: int, before: int, after: int) -> str:
+    kernel, stride, paddings = window(layer, axis)
+    over = before - kernel + paddings - (after - 1) * stride  # what no kernel reaches; negative where the last one hangs over
+    dropped = f", {over} px dropped" if over > 0 else ""
+    if getattr(layer, "weight", None) is None and kernel == stride and paddings == 0:
+        return f"{before}/{kernel} = {_floored(before / kernel, after)}{dropped}"
+    exact = (before - kernel + paddings) / stride + 1
+    return f"({before}-{kernel}+2*{paddings / 2:g})/{stride}+1 = {_floored(exact, after)}{dropped}"
+
+
+def _adaptive_formula(before: int, after: int) -> str:
+    """Output i is the mean of the inputs from i * before / after, rounded down, to (i + 1) * before / after, rounded up."""
+    fields = sorted({-(-(i + 1) * before // after) - i * before // after for i in range(after)})
+    return f"{before} -> {after}, fields of {' or '.join(map(str, fields))}"
 
 
 def _floored(exact: float, after: int) -> str:
@@ -151,8 +167,6 @@ def _floored(exact: float, after: int) -> str:
 
 
 def _multiply_adds(layer: nn.Module, output: torch.Tensor) -> int:
-    if isinstance(layer, nn.Conv2d):
-        return layer.weight[0].numel() * math.prod(output.shape[1:])
-    if isinstance(layer, nn.Linear):
-        return layer.weight.numel()
-    return 0
+    """Every weight of a convolution meets every place of its output once; a linear layer has one place."""
+    weight = getattr(layer, "weight", None)
+    return weight.numel() * math.prod(output.shape[2:]) if weight is not None and weight.ndim >= 2 else 0

@@ -50,6 +50,8 @@ class Task:
     """Where checkpoints go."""
     identity: dict[str, Any]
     """What must be the same for a checkpoint to fit."""
+    rubbish: float | None = None
+    """The network's output for "none of these classes" in the loss, where its paper has one."""
     deadline: float = math.inf
     """Seconds that the training may take, its validations included."""
 
@@ -134,7 +136,7 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
     torch.manual_seed((task.seed * 1_000_003 + progress.step) % 2**63)
     with torch.autocast(task.device.type, enabled=task.mixed):
         outputs_BK = state.network(batch.images_BCHW)
-        batch_loss = loss(outputs_BK.float(), batch.targets_BK, batch.weight_B)
+        batch_loss = loss(outputs_BK.float(), batch.targets_BK, batch.weight_B, task.rubbish)
     value = batch_loss.item()
     _refuse_divergence(value, "loss", task, progress)
     scaler.scale(batch_loss).backward()
@@ -155,7 +157,7 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
 def _end_epoch(task: Task, state: State) -> dict[str, Any]:
     """Validate, keep a copy of the weights if they are the best so far, and empty the sums for the next epoch."""
     progress, network = state.progress, state.average.network
-    found_NK = probabilities(network, task.validation, task.training.preprocessing, task.recipe.flip == "on", task.device)
+    found_NK = probabilities(network, task.validation, task.training.preprocessing, task.device)
     accuracy = metrics.accuracy(task.validation_labels, found_NK.argmax(1))
     val_loss = metrics.log_loss(task.validation_labels, found_NK)
     _refuse_divergence(val_loss, "validation loss", task, progress)
