@@ -7,6 +7,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -84,6 +85,17 @@ def test_the_same_seed_gives_the_same_model_to_the_bit_with_cold_and_warm_cache(
     assert list(own_cache.glob("*.u8"))
     assert tensors(first) == tensors(warm) == tensors(off)
     assert tensors(first) != tensors(other)
+
+
+def test_two_devices_train_the_two_columns_to_the_same_weights(stripes, tmp_path):
+    options = dict(model="alexnet-2012", recipe="paper", size=67, epochs=1, batch=8, lr=0.001)
+    one = tapetum.train(stripes, tmp_path / "one", say=silent, **options)
+    two = tapetum.train(stripes, tmp_path / "two", say=silent, **options, device="cpu,cpu")
+    assert one.classifier.preprocessing.views == "ten"
+    for (name, a), b in zip(
+        one.classifier.network.state_dict().items(), two.classifier.network.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
 
 
 def test_evaluation_prediction_and_the_runs_own_predictions_agree_to_the_bit(stripes, tmp_path):

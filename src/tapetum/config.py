@@ -88,7 +88,8 @@ class Settings:
     seed: int = 0
     """Seed of everything random. The same seed on the same machine gives the same model to the bit."""
     device: str = "auto"
-    """Where to train: auto (an accelerator if there is one), cpu, cuda, cuda:1, mps."""
+    """Where to train: auto (an accelerator if there is one), cpu, cuda, cuda:1, mps; cuda:0,cuda:1 for alexnet-2012, a column
+    on each."""
     precision: Literal["auto", "float32", "mixed"] = "auto"
     """"mixed" where the device is faster in half precision; "auto" does so on CUDA."""
     cache: OnOff = "on"

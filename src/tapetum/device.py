@@ -27,6 +27,15 @@ def choose(name: str = "auto") -> torch.device:
     return device
 
 
+def choose_each(names: str) -> list[torch.device]:
+    """The devices of a list such as "cuda:0,cuda:1"; one name, or "auto", gives one.
+
+    Raises:
+        UserError: one of them is not here.
+    """
+    return [choose(name.strip()) for name in names.split(",")]
+
+
 def describe(device: torch.device) -> str:
     """The device in words, such as "cpu (2 threads, x86_64)"."""
     if device.type == "cuda":

@@ -131,7 +131,8 @@ def train(
     if settings is None:
         before = read_settings(folder / "settings.toml") if resume else {}
         settings = settings_from({**before, **options}, "train()")
-    where = device.choose(settings.device)
+    devices = device.choose_each(settings.device)
+    where = devices[0]
     samples = _find(data, settings, say)
 
     recipe, why = recipes.choose(settings, _look(samples, settings))
@@ -139,7 +140,7 @@ def train(
     preprocessing = recipes.preprocessing(recipe)
     torch.manual_seed(settings.seed)
     network = models.build(recipe.model, len(samples.classes), recipe.size)
-    network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = models.place(network.to(memory_format=torch.channels_last), recipe.model, devices)
 
     table = _read(samples, preprocessing.reduce, settings, say)
     if not resume:

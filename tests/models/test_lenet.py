@@ -118,3 +118,19 @@ def test_a_fresh_lenet_knows_nothing():
     torch.manual_seed(0)
     logits_BK = models.build("lenet", 10, 64).eval()(torch.randn(32, 3, 64, 64))
     assert F.cross_entropy(logits_BK, torch.arange(32) % 10).item() == pytest.approx(math.log(10), rel=0.1)
+
+
+def test_each_mended_textbook_differs_in_its_one_mistake():
+    x = torch.randn(3, 3, 24, 24)
+    networks = {}
+    for name in ("lenet-textbook", "lenet-textbook-logits", "lenet-textbook-relu"):
+        torch.manual_seed(0)
+        networks[name] = models.build(name, 2, 24)
+    weights = networks["lenet-textbook"].state_dict()
+    for network in networks.values():
+        assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
+    hidden = linear(weights, "fc1", features(weights, x))
+    logits = linear(weights, "fc2", hidden)
+    torch.testing.assert_close(networks["lenet-textbook-logits"](x), logits)
+    torch.testing.assert_close(networks["lenet-textbook"](x), logits.softmax(1))
+    torch.testing.assert_close(networks["lenet-textbook-relu"](x), linear(weights, "fc2", hidden.clamp(min=0)).softmax(1))

@@ -13,7 +13,7 @@ from tapetum.models.summary import summarize
 
 # A small size that every network of the family fits, and that is not its own.
 SMALL = {
-    "lenet5-1998": 36, "lenet5-1998-softmax": 40, "lenet-table": 20, "lenet-textbook": 32, "lenet": 32, "lenet-now": 48,
+    "lenet5-1998": 36, "lenet5-1998-softmax": 40, "lenet-table": 20, "lenet-textbook": 32, "lenet-textbook-logits": 32, "lenet-textbook-relu": 36, "lenet": 32, "lenet-now": 48,
     "alexnet-2012": 99, "alexnet-table": 99, "alexnet-2014": 63, "alexnet-textbook": 63, "alexnet": 63, "compact": 32,
 }  # fmt: skip
 
@@ -38,7 +38,8 @@ def ten_lines(num_classes: int, size: int) -> nn.Module:
 
 def test_the_oldest_idea_comes_first():
     assert models.names() == (
-        "lenet5-1998", "lenet5-1998-softmax", "lenet-table", "lenet-textbook", "lenet", "lenet-now", "alexnet-2012",
+        "lenet5-1998", "lenet5-1998-softmax", "lenet-table", "lenet-textbook", "lenet-textbook-logits",
+        "lenet-textbook-relu", "lenet", "lenet-now", "alexnet-2012",
         "alexnet-table", "alexnet-2014", "alexnet-textbook", "alexnet", "compact",
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 # The modules register their networks when they are imported; the oldest idea comes first.
 from tapetum.models import lenet1998, lenet, alexnet2012, alexnet, compact  # noqa: I001
-from tapetum.models.registry import Entry, build, build_on_meta, entry, fits, names, register
+from tapetum.models.registry import Entry, build, build_on_meta, entry, fits, names, place, register
 
 __all__ = [
     "Entry",
@@ -16,5 +16,6 @@ __all__ = [
     "lenet",
     "lenet1998",
     "names",
+    "place",
     "register",
 ]

@@ -45,7 +45,6 @@ def layer(text: str, size: int) -> tuple[nn.Module, int]:
     try:
         found(torch.empty(1, channels, size, size, device="meta"))
     except RuntimeError as error:
-        raise UserError(
-            f"'{text}' does not fit maps of {size}x{size} ({str(error).splitlines()[0]}): use a larger --size."
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"'{text}' does not fit maps of {size}x{size} ({reason}): use a larger --size.") from error
     return found, channels

@@ -86,14 +86,53 @@ class LeNetTextbook(nn.Module):
         self.fc2 = nn.Linear(512, num_classes)
         self.softmax = nn.Softmax(dim=1)
 
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """Probabilities (B, K)."""
+    def features(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """What the linear layers see: (B, 32 * side * side)."""
         x = self.pool1(self.relu1(self.conv1(images_BCHW)))
         x = self.pool2(self.relu2(self.conv2(x)))
-        x = x.flatten(1)
-        x = self.fc1(x)
-        x = self.fc2(x)
-        return self.softmax(x)
+        return x.flatten(1)
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, K)."""
+        return self.softmax(self.fc2(self.fc1(self.features(images_BCHW))))
+
+
+@register(
+    "lenet-textbook-logits",
+    size=224,
+    channels=3,
+    title="the notes' LeNet with one mistake mended: no softmax inside",
+    paper="study notes, section 6.1.1",
+)
+class LeNetTextbookLogits(LeNetTextbook):
+    """`lenet-textbook` without its softmax: logits, as CrossEntropyLoss takes them. All else is as written."""
+
+    def __init__(self, num_classes: int, size: int) -> None:
+        super().__init__(num_classes, size)
+        del self.softmax
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K)."""
+        return self.fc2(self.fc1(self.features(images_BCHW)))
+
+
+@register(
+    "lenet-textbook-relu",
+    size=224,
+    channels=3,
+    title="the notes' LeNet with one mistake mended: a ReLU between its linear layers",
+    paper="study notes, section 6.1.1",
+)
+class LeNetTextbookReLU(LeNetTextbook):
+    """`lenet-textbook` with the activation that its code builds and never calls. All else is as written."""
+
+    def __init__(self, num_classes: int, size: int) -> None:
+        super().__init__(num_classes, size)
+        self.relu3 = nn.ReLU()
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, K)."""
+        return self.softmax(self.fc2(self.relu3(self.fc1(self.features(images_BCHW)))))
 
 
 @register(

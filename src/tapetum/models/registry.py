@@ -7,7 +7,7 @@ puts a network of one's own beside these: it can be trained, summed up and saved
 registers it is imported). Networks know nothing of data or training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,19 @@ def build_on_meta(name: str, num_classes: int, size: int | None = None) -> nn.Mo
     """`build` without memory for the weights: for shapes and counts (torch's meta device)."""
     with torch.device("meta"):
         return build(name, num_classes, size)
+
+
+def place(network: nn.Module, name: str, devices: Sequence[torch.device]) -> nn.Module:
+    """The network on its device, or spread over several if it is made for that; changes its argument.
+
+    Raises:
+        UserError: several devices for a network that is not, or another number than it is made for.
+    """
+    if len(devices) == 1:
+        return network.to(devices[0])
+    if not hasattr(network, "place"):
+        raise UserError(f"{name} on {len(devices)} devices: expected one device, since it has one column; use alexnet-2012.")
+    return network.place(devices)  # type: ignore[operator]
 
 
 def _misfit(found: Entry, num_classes: int, size: int) -> str:
