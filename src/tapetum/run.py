@@ -170,7 +170,7 @@ def train(
     write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
     curves(progress.history, folder / "curves.png")
     write_report(folder, classifier, found, progress.seconds, recipe, len(table.pictures.reasons))
-    say(f"trained in {_duration(progress.seconds)}, all done in {_duration(time.monotonic() - begun)}; written to {folder}")
+    say(f"trained in {duration(progress.seconds)}, all done in {duration(time.monotonic() - begun)}; written to {folder}")
     return Run(classifier, found, folder)
 
 
@@ -313,7 +313,7 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
     budget = f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else ""
     say(
         f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}: {recipe.epochs} epochs of {steps} "
-        f"steps, about {_duration(seconds)} and {gigabytes:.1f} GB of memory{budget}"
+        f"steps, about {duration(seconds)} and {gigabytes:.1f} GB of memory{budget}"
     )
 
 
@@ -357,10 +357,10 @@ def _evaluate(classifier: Classifier, table: _Table, folder: Path, notes: bool) 
     return found
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Time in words: "8 s", "2 min 5 s", "1 h 10 min".
 
-    >>> _duration(125)
+    >>> duration(125)
     '2 min 5 s'
     """
     whole = round(seconds)

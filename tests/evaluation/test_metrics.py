@@ -7,6 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 import sklearn.metrics
+from scipy import stats
 
 from tapetum.errors import UserError
 from tapetum.evaluation import metrics
@@ -243,3 +244,12 @@ def test_many_classes_are_summed_up_by_the_worst():
     _, worst, mistaken = text.split("\n\n")
     assert [line.split()[0] for line in worst.splitlines()[1:3]] == ["class-3", "class-5"]
     assert mistaken.splitlines()[1:] == ["    10  class-3 taken for class-7", "     8  class-5 taken for class-6"]
+
+
+def test_the_interval_of_a_mean_is_scipys():
+    values = np.array([0.61, 0.58, 0.66, 0.6])
+    found = metrics.mean_interval(values)
+    low, high = stats.bootstrap((values,), np.mean, method="percentile", rng=0).confidence_interval
+    assert found.low < low < found.value < high < found.high  # four values: Student's is wider than the bootstrap's
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high, found.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 4)

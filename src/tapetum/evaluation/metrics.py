@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from tapetum.errors import UserError
 
@@ -124,6 +125,17 @@ def evaluate(labels_N: np.ndarray, probabilities_NK: np.ndarray, classes: tuple[
         classes=found,
         confusion_KK=confusion_KK,
     )
+
+
+def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Estimate:
+    """The mean of a few measurements (at least two, such as one a seed) with Student's interval of it; n: measurements.
+
+    >>> print(mean_interval(np.array([0.70, 0.72, 0.74])))
+    72.0 % (67.0 to 77.0, n = 3)
+    """
+    mean, half = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
+    half *= float(special.stdtrit(len(values) - 1, 0.5 + confidence / 2))
+    return Estimate(mean, mean - half, mean + half, len(values))
 
 
 def wilson(hits: int, n: int, confidence: float = 0.95) -> Estimate:

@@ -87,7 +87,7 @@ def prediction_grid(
         axes = figure.add_subplot(rows, columns, i + 1)
         _show(axes, picture)
         axes.set_title("\n".join(lines), color=color, fontsize=10, family=families, parse_math=False)
-    return _write(canvas, path)
+    return write_png(canvas, path)
 
 
 def curves(history: Sequence[dict[str, Any]], path: Path) -> Path:
@@ -135,7 +135,7 @@ def curves(history: Sequence[dict[str, Any]], path: Path) -> Path:
     accuracy.set_ylim(max(-0.01, bottom), min(1.01, top))
     loss.legend(frameon=False)
     accuracy.legend(frameon=False)
-    return _write(canvas, path)
+    return write_png(canvas, path)
 
 
 def _show(axes: Any, picture: np.ndarray) -> None:
@@ -151,7 +151,8 @@ def _show(axes: Any, picture: np.ndarray) -> None:
     axes.set_axis_off()
 
 
-def _write(canvas: FigureCanvasAgg, path: Path) -> Path:
+def write_png(canvas: FigureCanvasAgg, path: Path) -> Path:
+    """Write a drawn figure as a PNG without anything that changes from one program to the next."""
     buffer = io.BytesIO()
     canvas.print_png(buffer, metadata={"Software": None})
     write_atomically(Path(path), lambda file: file.write(buffer.getvalue()))

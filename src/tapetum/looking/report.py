@@ -1,14 +1,11 @@
 """One self-contained HTML page about a run: no script, no network, readable on a phone, in light and dark."""
 
-import base64
 from pathlib import Path
-
-import jinja2
 
 from tapetum.config import Recipe
 from tapetum.evaluation.metrics import Metrics
-from tapetum.files import write_text
 from tapetum.inference.classifier import Classifier
+from tapetum.looking.pages import picture_url, write_html
 
 _PARTS = {"val": "validation", "test": "test"}
 
@@ -26,15 +23,10 @@ def write_report(
         recipe: what the training did.
         left_out: how many files gave no picture.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tapetum.looking"),
-        autoescape=True,  # class and file names are other people's text
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     headline = "test" if "test" in found else "val"
-    page = environment.get_template("report.html").render(
+    return write_html(
+        "report.html",
+        folder / "report.html",
         name=folder.resolve().name,
         folder=str(folder),
         classifier=classifier,
@@ -46,13 +38,6 @@ def write_report(
         recipe=recipe,
         minutes=seconds / 60,
         left_out=left_out,
-        grid=_as_url(folder / "grid.png"),
-        curves=_as_url(folder / "curves.png"),
+        grid=picture_url(folder / "grid.png"),
+        curves=picture_url(folder / "curves.png"),
     )
-    path = folder / "report.html"
-    write_text(path, page)
-    return path
-
-
-def _as_url(picture: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()

@@ -37,7 +37,7 @@ C3_TABLE = (
 _MEAN, _STD = (0.1 / 1.275,), (1 / 1.275,)
 
 # The constant j of equation 9 is not given in the paper; measured on validation digits (benchmarks/LOG.md).
-_RUBBISH_DISTANCE = 30.0
+_RUBBISH_DISTANCE = 10.0
 
 # The codes of the digits: stylised characters of 7 x 12 pixels, drawn after figure 3, where similar characters have similar
 # codes. The paper shows them only as a small picture, so single pixels may differ from its own.

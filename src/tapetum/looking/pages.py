@@ -1,0 +1,46 @@
+"""What every HTML page shares: templates that escape other people's text, and pictures inside the page. No script, no network."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from tapetum.files import write_text
+
+
+def write_html(template: str, path: Path, **values: Any) -> Path:
+    """Write a page from one of the templates; a name that a template asks for and does not get is a bug (UndefinedError)."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tapetum.looking"),
+        autoescape=True,  # class and file names are other people's text
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "points": points, "thousands": "{:,}".format}
+    write_text(path, environment.get_template(template).render(**values))
+    return path
+
+
+def picture_url(picture: Path) -> str:
+    """A PNG file as a data URL, so that the page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+
+
+def percent(share: float) -> str:
+    """A share in percent with one decimal.
+
+    >>> percent(0.5849)
+    '58.5'
+    """
+    return f"{share * 100:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in points, signed.
+
+    >>> points(-0.012)
+    '-1.2'
+    """
+    return f"{difference * 100:+.1f}"
