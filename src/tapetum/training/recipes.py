@@ -147,7 +147,12 @@ _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 # What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md).
 _LENET = {"size": 64, "epochs": 85, "lr": 0.001, "batch": 32, "mixup": 0.0}
 _ALEXNET = {"size": 128, "epochs": 60, "lr": 0.0003, "batch": 32}
-_OF_NETWORK: dict[str, dict[str, Any]] = {"lenet": _LENET, "alexnet": _ALEXNET}
+_OF_NETWORK: dict[str, dict[str, Any]] = {
+    "lenet": _LENET,
+    "alexnet": _ALEXNET,
+    # Their kin was not searched for; it gets alexnet's rate at its own size.
+    **{name: {**_ALEXNET, "size": models.entry(name).size} for name in ("alexnet-2012", "alexnet-table", "alexnet-2014")},
+}
 
 # The papers' trainings.
 _OF_PAPER: dict[str, tuple[dict[str, Any], str]] = {
