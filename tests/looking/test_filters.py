@@ -25,9 +25,7 @@ def test_the_permutation_test_is_scipys(shift):
     values, first = RNG.normal(size=40), np.arange(40) < 20
     values[first] += shift
     difference, p = permutation_test(values, first)
-    judge = stats.permutation_test(
-        (values[first], values[~first]), lambda a, b: a.mean() - b.mean(), n_resamples=10_000, rng=1
-    )
+    judge = stats.permutation_test((values[first], values[~first]), lambda a, b: a.mean() - b.mean(), n_resamples=10_000, rng=1)
     assert difference == pytest.approx(judge.statistic)
     assert p == pytest.approx(judge.pvalue, abs=0.02)
 

@@ -59,7 +59,7 @@ def test_right_is_green_wrong_is_red_unknown_is_black_each_over_its_own_picture(
 
 def test_titles_hold_the_names_the_probability_and_a_sign(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(grids, "_write", lambda canvas, path: drawn.append(canvas.figure))
+    monkeypatch.setattr(grids, "write_png", lambda canvas, path: drawn.append(canvas.figure))
     prediction_grid([gray()] * 3, ["cat", "cat", None], ["cat", "dog", "cat"], [0.9, 0.516, 1], tmp_path / "g.png")
     titles = [axes.get_title() for axes in drawn[0].axes]
     assert titles == ["cat\n✓ cat, 90 %", "cat\n✗ dog, 52 %", "cat, 100 %"]
@@ -204,7 +204,7 @@ def test_curves_show_training_validation_and_the_interval(tmp_path):
 
 def test_the_band_is_wilsons(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(grids, "_write", lambda canvas, path: drawn.append(canvas.figure))
+    monkeypatch.setattr(grids, "write_png", lambda canvas, path: drawn.append(canvas.figure))
     curves(history(3, val_accuracy=59 / 92), tmp_path / "c.png")
     corners = drawn[0].axes[1].collections[0].get_paths()[0].vertices
     assert corners[:, 1].min() == pytest.approx(0.539, abs=0.0005)
@@ -219,7 +219,7 @@ def test_curves_of_any_length(tmp_path, num_epochs):
 
 def test_an_unknown_training_accuracy_is_left_out(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(grids, "_write", lambda canvas, path: drawn.append(canvas.figure))
+    monkeypatch.setattr(grids, "write_png", lambda canvas, path: drawn.append(canvas.figure))
     curves(history(5, train_accuracy=None), tmp_path / "c.png")
     names = [[line.get_label() for line in axes.lines] for axes in drawn[0].axes]
     assert names == [["training", "validation"], ["validation"]]
@@ -227,7 +227,7 @@ def test_an_unknown_training_accuracy_is_left_out(tmp_path, monkeypatch):
 
 def test_accuracies_near_the_top_keep_different_tick_labels(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(grids, "_write", lambda canvas, path: drawn.append(canvas.figure))
+    monkeypatch.setattr(grids, "write_png", lambda canvas, path: drawn.append(canvas.figure))
     curves(history(5, train_accuracy=0.999, val_accuracy=0.999, val_n=1_000_000), tmp_path / "c.png")
     accuracy = drawn[0].axes[1]
     drawn[0].canvas.draw()
