@@ -56,7 +56,7 @@ def toured(photos, tmp_path_factory):
 
 
 def test_the_quick_tour_leaves_a_page_and_a_ledger(toured, photos):
-    out, page, ledger, said = toured
+    out, _, ledger, said = toured
     assert [line.variant for line in ledger] == ["lenet", "lenet-mended", "alexnet"]
     assert any("about" in line and "variants" in line for line in said[:3])  # the time, before it starts
     assert any("these are 16: its split is scaled to 13 to train, 2 to validate and 1 to test" in line for line in said), said

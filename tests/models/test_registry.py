@@ -13,7 +13,8 @@ from tapetum.models.summary import summarize
 
 # A small size that every network of the family fits, and that is not its own.
 SMALL = {
-    "lenet5-1998": 36, "lenet5-1998-softmax": 40, "lenet-table": 20, "lenet-textbook": 32, "lenet-textbook-logits": 32, "lenet-textbook-relu": 36, "lenet": 32, "lenet-now": 48,
+    "lenet5-1998": 36, "lenet5-1998-softmax": 40, "lenet-table": 20, "lenet-textbook": 32,
+    "lenet-textbook-logits": 32, "lenet-textbook-relu": 36, "lenet": 32, "lenet-now": 48,
     "alexnet-2012": 99, "alexnet-table": 99, "alexnet-2014": 63, "alexnet-textbook": 63, "alexnet": 63, "compact": 32,
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What every HTML page shares: templates that escape other people's text, and pictures inside the page. No script, no network."""
+"""What every HTML page shares: templates that escape other people's text, pictures inside the page, no script, no network."""
 
 import base64
 from pathlib import Path

@@ -91,7 +91,8 @@ def _head(table: Path) -> list[list[str]]:
     """The first rows of the notes' CSV; empty where there is none (not two classes, or names without numbers)."""
     if not table.exists():
         return []
-    return [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()[:_HEAD]]
+    head, *rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()[:_HEAD]]
+    return [head, *([number, f"{float(label):.6f}"] for number, label in rows)]
 
 
 def _bar(estimate: Estimate) -> dict[str, str]:
