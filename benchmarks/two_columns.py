@@ -51,8 +51,8 @@ def main() -> None:
             ((1, first), (2, ~first))], args.out / f"filters-{seed}.png",
         )  # fmt: skip
         print(
-            f"seed {seed}: accuracy {run.metrics['val'].accuracy}; share of colour in column 1 "
-            f"{share[first].mean():.3f}, in column 2 {share[~first].mean():.3f}, difference {difference:+.3f}, p {p:.3f}; at the start "
+            f"seed {seed}: accuracy {run.metrics['val'].accuracy}; share of colour {share[first].mean():.3f} in column 1, "
+            f"{share[~first].mean():.3f} in column 2, difference {difference:+.3f}, p {p:.3f}; at the start "
             f"{colour_share(start).mean():.3f}; filters moved by {moved:.2f} of their length; {time.monotonic() - begun:.0f} s",
             flush=True,
         )

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import tapetum
 from tapetum import models
@@ -209,7 +210,8 @@ def _seconds(variants: list[Variant], seeds: int, quick: bool, book: Samples, de
         recipe, _ = recipes.choose(Settings(**_options(variant, 0, quick, device)), facts)
         key = (recipe.model.removesuffix("-logits").removesuffix("-relu"), recipe.size)
         if key not in measured:
-            network = models.build(recipe.model, len(book.classes), recipe.size).to(where)
+            network = models.build(recipe.model, len(book.classes), recipe.size)
+            network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
             measured[key] = estimate.seconds_per_step(network, recipe, len(book.classes), where)
         total += seeds * (measured[key] * recipe.epochs * -(-count // recipe.batch) * 1.15 + _SECONDS_BESIDE)
     return total

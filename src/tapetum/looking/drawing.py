@@ -8,9 +8,10 @@ dropout, normalisation) is named below the box that it follows. A network in two
 import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from tapetum.files import write_text
 from tapetum.models.summary import Row, Summary
@@ -52,7 +53,14 @@ def write_svg(summary: Summary, channels: int, size: int, title: str, path: Path
     return path
 
 
-def svg(summary: Summary, channels: int, size: int, title: str, crossings: Sequence[str] = ()) -> str:
+def svg(
+    summary: Summary,
+    channels: int,
+    size: int,
+    title: str,
+    crossings: Sequence[str] = (),
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The drawing of a network as one SVG element.
 
     Args:
@@ -61,6 +69,7 @@ def svg(summary: Summary, channels: int, size: int, title: str, crossings: Seque
         size: side of the input, in pixels.
         title: the network's name.
         crossings: in a network of two columns, the layers of a column that see both.
+        words: other words for "convolution", "max-pool" and the rest, for a page in another language.
 
     >>> from tapetum import models
     >>> from tapetum.models.summary import summarize
@@ -69,9 +78,11 @@ def svg(summary: Summary, channels: int, size: int, title: str, crossings: Seque
     True
     """
     boxes = _boxes(summary, channels, size)
+    for box in boxes:
+        box.below = [words.get(text, text) for text in box.below]
     lanes = 2 if any(box.lane == 1 for box in boxes) else 1
     scale = _FACE / size
-    lane_height = _FACE + (max(len(box.below) for box in boxes) + 3) * _LINE
+    lane_height = _FACE + (max(len(box.below) for box in boxes) + 4) * _LINE
     width = _place(boxes, scale)
     height = lanes * lane_height + 2 * _LINE
     parts: list[str] = []
@@ -83,8 +94,9 @@ def svg(summary: Summary, channels: int, size: int, title: str, crossings: Seque
             parts.append(f'<path d="M{start}L{end}" stroke="#888" fill="none"{dash}/>')
     for box in boxes:
         parts += _drawn(box, scale, _middle(box, lanes, lane_height))
-    note = f"Faces to scale: the input is {size} x {size} pixels. {summary.params:,} parameters."
-    parts.append(f'<text x="8" y="{height - 8:.2f}" fill="#555">{note}</text>')
+    note = words.get("note", "Faces to scale: the input is {size} x {size} pixels. {params} parameters.")
+    note = note.format(size=size, params=f"{summary.params:,}")
+    parts.append(f'<text x="8" y="{height - 8:.2f}" fill="#555">{html.escape(note)}</text>')
     name = html.escape(title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.2f} {height:.2f}" role="img" font-family="sans-serif" '
@@ -224,4 +236,4 @@ def _right(box: _Box, scale: float) -> float:
 
 
 def _text_width(text: str) -> float:
-    return 0.58 * _FONT * len(text)
+    return _FONT * sum(0.58 if ord(sign) < 0x1100 else 1.0 for sign in text)

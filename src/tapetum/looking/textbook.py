@@ -16,6 +16,12 @@ from tapetum.models.summary import format_summary, summarize
 LANGUAGES = ("ko", "en")
 # Rows of the predictions that the page shows.
 _HEAD = 11
+# The words of the drawings, as the notes write them.
+_KOREAN = {
+    "input": "입력", "convolution": "합성곱", "max-pool": "최대 풀링", "subsampling": "다운 샘플링", "fully connected": "완전연결",
+    "RBF units": "RBF 유닛", "normalisation": "정규화", "dropout": "드롭아웃", "softmax": "소프트맥스", "ReLU": "렐루",
+    "note": "앞면의 크기는 비율대로입니다. 입력은 {size} x {size} 픽셀, 파라미터는 {params}개입니다.",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def write_page(page: Page, lang: str, path: Path) -> Path:
         notes_claim=wilson(63, 92),
         claim_here=wilson(round(page.claimed * sum(counts["val"].values())), sum(counts["val"].values())),
         summaries={name: _summary(name) for name in ("lenet-textbook", "alexnet-textbook")},
-        drawings={name: Markup(_drawing(name)) for name in ("lenet5-1998", "lenet-textbook", "alexnet-2012")},
+        drawings={name: Markup(_drawing(name, lang)) for name in ("lenet5-1998", "lenet-textbook", "alexnet-2012")},
         pictures={run: _pictures(page.folder / run) for run in ("lenet", "alexnet")},
         tables={run: _head(page.folder / run / "kaggle.csv") for run in ("lenet", "alexnet")},
         bar=_bar,
@@ -74,11 +80,12 @@ def _summary(name: str) -> str:
     return format_summary(summarize(models.build_on_meta(name, 2), entry.channels, entry.size))
 
 
-def _drawing(name: str) -> str:
+def _drawing(name: str, lang: str) -> str:
     entry = models.entry(name)
     network = models.build_on_meta(name, 10 if entry.channels == 1 else 1000 if name == "alexnet-2012" else 2)
     crossings = getattr(network, "crossings", ())
-    return svg(summarize(network, entry.channels, entry.size), entry.channels, entry.size, name, crossings)
+    words = _KOREAN if lang == "ko" else {}
+    return svg(summarize(network, entry.channels, entry.size), entry.channels, entry.size, name, crossings, words)
 
 
 def _pictures(run: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ import torch
 from tapetum import models
 from tapetum.config import Recipe
 from tapetum.models.summary import summarize
+from tapetum.training.memory import keep_freed_memory
 from tapetum.training.optim import loss, make_optimizer
 
 # Python, torch and the libraries, before any picture.
@@ -19,6 +20,7 @@ def seconds_per_step(network: torch.nn.Module, recipe: Recipe, num_classes: int,
 
     A few steps are a good guess, not a promise; the progress bar corrects it as the training runs.
     """
+    keep_freed_memory()  # as the training will
     trial = copy.deepcopy(network).train()
     optimizer = make_optimizer(trial, recipe)
     channels = models.entry(recipe.model).channels
