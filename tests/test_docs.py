@@ -1,5 +1,6 @@
 """What README and docs show is true: every command runs, every link leads somewhere, both languages show the same."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -9,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from conftest import write_stripes
+from tapetum import models, textbook
 from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "README.ko.md", "docs/notes.md"]
+WALKS = ["docs/walkthrough.md", "docs/walkthrough.ko.md"]
+PAGES = ["README.md", "README.ko.md", *WALKS]
 QUICK = ["--size", "32", "--epochs", "1"]
 
 
 def blocks(page, language=""):
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [block for name, block in fenced if name == language]
 
 
 def commands(page):
@@ -35,6 +39,8 @@ def place(tmp_path, monkeypatch):
         stem, number, _ = path.name.split(".")
         if int(number) > 7:  # some photos beyond the book's, to judge on
             path.rename(path.with_name(f"{stem}.{int(number) + 300}.png"))
+    small = [dataclasses.replace(v, options=v.options | {"size": 64, "epochs": 1}) for v in textbook.VARIANTS]
+    monkeypatch.setattr(textbook, "VARIANTS", tuple(small))
     (tmp_path / "new-photos").mkdir()
     source = tmp_path / "photos" / "lying" / "lying.1.png"
     (tmp_path / "new-photos" / "1.jpg").write_bytes(source.read_bytes())
@@ -48,6 +54,8 @@ def call(arguments, monkeypatch):
 
 def quickened(arguments):
     """The command as shown, but small and short: the networks of the notes are large."""
+    if arguments[1] == "textbook":
+        return [*arguments, "--quick"]
     if arguments[1] == "train":
         return [*arguments, *(["--model", "compact"] if "--model" not in arguments else []), *QUICK, "--batch", "8"]
     return arguments
@@ -115,14 +123,36 @@ def test_every_make_target_that_a_page_names_exists():
             assert set(named) <= targets
 
 
-def test_the_figures_of_the_networks_in_the_notes_page_are_the_programs(monkeypatch, capsys):
-    text = (ROOT / "docs" / "notes.md").read_text(encoding="utf-8")
-    for name, params, megabytes in (("lenet-textbook", "46,038,242", "195.67"), ("alexnet-textbook", "42,321,218", "173.10")):
-        call(["tapetum", "summary", name], monkeypatch)
-        out = capsys.readouterr().out
-        for figure in (params, megabytes):
-            assert figure in out
-            assert figure in text
+@pytest.mark.parametrize("page", WALKS)
+def test_every_example_of_the_walkthrough_runs_by_itself(page):
+    examples = blocks(page, "python")
+    assert len(examples) > 15
+    for code in examples:
+        exec(compile(code, page, "exec"), {})
+
+
+def test_the_walkthrough_is_the_same_in_both_languages():
+    english, korean = WALKS
+
+    def code(page):
+        return [re.sub(r"\s*#.*", "", block) for block in blocks(page, "python")]
+
+    def figures(page):
+        prose = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+        return sorted(set(re.findall(r"\d+(?:,\d{3})+|\d+\.\d+", prose)))
+
+    assert commands(english) == commands(korean)
+    assert code(english) == code(korean)
+    sections = [re.findall(r"^## ", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE) for page in WALKS]
+    assert len(sections[0]) == len(sections[1]) > 20
+    assert figures(english) == figures(korean)
+
+
+def test_the_counts_that_the_walkthrough_names_are_the_programs():
+    text = (ROOT / WALKS[0]).read_text(encoding="utf-8")
+    for name, count in re.findall(r"^\| `([a-z0-9-]+)` \|.*\| ([\d,]+) \|$", text, re.MULTILINE):
+        network = models.build_on_meta(name, 2 if name == "alexnet-textbook" else 1000)
+        assert f"{sum(p.numel() for p in network.parameters()):,}" == count
 
 
 def test_examples_in_docstrings_are_true():
