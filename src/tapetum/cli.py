@@ -85,7 +85,7 @@ def textbook(
     out: Annotated[Path, arg(help="Folder to write; index.html is the page.")] = Path("textbook"),
     lang: Annotated[Literal["auto", "ko", "en"], arg(help="Language of the page (auto: the system's).")] = "auto",
     quick: Annotated[bool, arg(help="A short tour of about two minutes: one seed, no single mends.")] = False,
-    seeds: Annotated[int, arg(help="Trainings of each variant.")] = 5,
+    seeds: Annotated[int, arg(help="Trainings of each variant (AlexNet: at most 3).")] = 5,
     device: Annotated[str, arg(help="auto, cpu, cuda, ...")] = "auto",
     json: Json = False,
 ) -> None:

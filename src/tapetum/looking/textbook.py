@@ -19,7 +19,8 @@ _HEAD = 11
 # The words of the drawings, as the notes write them.
 _KOREAN = {
     "input": "입력", "convolution": "합성곱", "max-pool": "최대 풀링", "subsampling": "다운 샘플링",
-    "fully connected": "완전연결", "RBF units": "RBF 유닛", "normalisation": "정규화", "dropout": "드롭아웃", "softmax": "소프트맥스", "ReLU": "렐루",
+    "fully connected": "완전연결", "RBF units": "RBF 유닛", "normalisation": "정규화", "dropout": "드롭아웃",
+    "softmax": "소프트맥스", "ReLU": "렐루",
     "note": "앞면의 크기는 비율대로입니다. 입력은 {size} x {size} 픽셀, 파라미터는 {params}개입니다.",
 }  # fmt: skip
 
