@@ -147,3 +147,24 @@ def test_a_language_that_there_is_not_is_refused_before_anything_is_trained(phot
     with pytest.raises(UserError, match="lang 'fr': expected ko or en"):
         textbook(photos, tmp_path / "out", lang="fr")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_tour_goes_on_where_it_was(photos, tmp_path, monkeypatch):
+    small = [Variant(v.name, v.as_written, v.options | {"size": 64, "epochs": 1}) for v in tour.VARIANTS]
+    monkeypatch.setattr(tour, "VARIANTS", tuple(small))
+    trained = []
+    train = tour.train
+    monkeypatch.setattr(tour, "train", lambda *a, **options: trained.append(options["model"]) or train(*a, **options))
+
+    def stop(line):
+        if line.startswith("lenet-mended, seed 0"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        textbook(photos, tmp_path / "out", quick=True, say=stop)
+    assert trained == ["lenet-textbook", "lenet"]
+    assert not (tmp_path / "out" / "index.html").exists()
+    page, _ = textbook(photos, tmp_path / "out", quick=True, say=lambda line: None)
+    assert trained == ["lenet-textbook", "lenet", "alexnet-textbook"]
+    assert page.exists()
+    assert not (tmp_path / "out" / "under-way").exists()

@@ -104,7 +104,8 @@ def textbook(
     try:
         page, ledger = tour.textbook(data, out, lang=lang, quick=quick, seeds=seeds, device=device)
     except Interrupted as stop:
-        command = f"tapetum textbook {_quoted(data)} --out {_quoted(out)}"
+        flags = (" --quick" if quick else "") + (f" --seeds {seeds}" if seeds != 5 else "")
+        command = f"tapetum textbook {_quoted(data)} --out {_quoted(out)} --lang {lang}{flags}"
         print(f"tapetum: {stop}; the same command goes on with it: {command}", file=sys.stderr)
         sys.exit(stop.exit_code)
     if json:
