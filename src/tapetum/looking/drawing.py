@@ -1,13 +1,15 @@
 """A network drawn to scale, as figure 2 of LeCun et al. 1998 and figure 2 of Krizhevsky et al. 2012 are: SVG, no library.
 
 Feature maps are boxes: the front face is the map, all faces to one scale; the depth grows with the square root of the number of
-maps. Linear layers are bars whose height grows with the square root of their units. What does not change the shape (ReLU,
-dropout, normalisation) is named below the box that it follows. A network in two columns is drawn in two lanes.
+maps. Linear layers are bars whose height grows with the square root of their units. The operation stands at the arrow between
+two boxes. What does not change the shape (ReLU, dropout, normalisation) is named below the box that it follows. A network in
+two columns is drawn in two lanes.
 """
 
 import html
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,35 +18,67 @@ from types import MappingProxyType
 from tapetum.files import write_text
 from tapetum.models.summary import Row, Summary
 
-_WORDS = {
-    "Conv2d": "convolution", "ConnectedConv2d": "convolution", "MaxPool2d": "max-pool", "AvgPool2d": "mean pool",
-    "AdaptiveAvgPool2d": "mean pool", "Subsampling": "subsampling", "Linear": "fully connected", "RBF": "RBF units",
-    "LocalResponseNorm": "normalisation", "ScaledTanh": "scaled tanh", "BatchNorm1d": "BatchNorm", "BatchNorm2d": "BatchNorm",
-    "Dropout": "dropout", "Softmax": "softmax",
+# Layers that get a box even where the shape stays as it was.
+_OPERATIONS = {
+    "Conv2d": "convolution", "ConnectedConv2d": "convolution", "MaxPool2d": "max-pool", "AdaptiveMaxPool2d": "max-pool",
+    "AvgPool2d": "mean pool", "AdaptiveAvgPool2d": "mean pool", "Subsampling": "subsampling", "Linear": "fully connected",
+    "RBF": "RBF units",
 }  # fmt: skip
-# Lengths in units of the drawing: the input's face, the gap between two boxes, the font, and one line of text.
-_FACE, _GAP, _FONT, _LINE = 150.0, 26.0, 11.0, 14.0
-_COLOURS = {"maps": ("#dbe7fb", "#b9cff3", "#9db9ea"), "pool": ("#e3f1e0", "#c7e3c1", "#aad3a2"), "bar": ("#f6dfc4",) * 3}
+_OTHERS = {
+    "LocalResponseNorm": "normalisation", "ScaledTanh": "scaled tanh", "BatchNorm1d": "BatchNorm", "BatchNorm2d": "BatchNorm",
+    "Dropout": "dropout", "Softmax": "softmax", "Tanh": "tanh",
+}  # fmt: skip
+# Lengths in units of the drawing: the longest face, the largest depth, the edge, a line of text, the fonts of labels and words,
+# and the least side that is still seen.
+_FACE, _DEPTH, _EDGE, _LINE, _FONT, _SMALL, _LEAST = 150.0, 60.0, 10.0, 13.0, 11.0, 10.0, 3.5
+_COLOURS = {
+    "input": ("#eef0f3", "#dadee5", "#c3c9d3"), "maps": ("#dbe7fb", "#b9cff3", "#9db9ea"),
+    "pool": ("#e3f1e0", "#c7e3c1", "#aad3a2"), "bar": ("#f6dfc4",) * 3,
+}  # fmt: skip
+_ENGLISH: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass
+@dataclass(eq=False)
 class _Box:
-    """One drawn layer."""
+    """One drawn layer. Its outline is centred on (x, y), and arrows lead along the height y."""
 
-    name: str
-    label: str
-    below: list[str]
-    maps: int
-    side: int
-    """Of a map; 0 for a linear layer."""
-    kind: str
-    lane: int | None
-    x: float = field(default=0.0)
-    """Middle of the front face."""
+    shape: tuple[int, ...]
+    lane: int | None = None
+    colour: str = "input"
+    # The words at the arrow that leads here, line by line, and the lanes that its input comes from.
+    operation: list[str] = field(default_factory=list)
+    sees: list[int] = field(default_factory=list)
+    step: int = 0
+    below: list[str] = field(default_factory=list)
+    inputs: list["_Box"] = field(default_factory=list)
+    # What is measured and placed later. Lines from another height turn between the two places of `turn`.
+    width = height = depth = x = y = words_x = 0.0
+    turn = (0.0, 0.0)
+
+    @property
+    def label(self) -> str:
+        maps, *sides = self.shape
+        return f"{maps}@{'x'.join(map(str, sides))}" if sides else f"{maps:,}"
+
+    @property
+    def reach(self) -> float:
+        """From x to where an arrow meets the outline, which is slanted there if the box is deep and its face small."""
+        return (self.width + self.depth) / 2 - max(0.0, self.depth / 2 - self.height)
+
+    @property
+    def half(self) -> float:
+        """From y to the top; the back stands higher than the front by half the depth."""
+        return (self.height + self.depth / 2) / 2
+
+    def crosses(self, before: "_Box") -> bool:
+        """Whether the way from `before` leads into the other lane."""
+        return None not in (before.lane, self.lane) and before.lane != self.lane
 
 
 def write_svg(summary: Summary, channels: int, size: int, title: str, path: Path, crossings: Sequence[str] = ()) -> Path:
     """Write `svg(...)` to a file; its path comes back.
+
+        write_svg(summarize(network, 1, 32), 1, 32, "lenet-table", Path("lenet.svg"))
 
     Raises:
         UserError: the file cannot be written.
@@ -54,12 +88,7 @@ def write_svg(summary: Summary, channels: int, size: int, title: str, path: Path
 
 
 def svg(
-    summary: Summary,
-    channels: int,
-    size: int,
-    title: str,
-    crossings: Sequence[str] = (),
-    words: Mapping[str, str] = MappingProxyType({}),
+    summary: Summary, channels: int, size: int, title: str, crossings: Sequence[str] = (), words: Mapping[str, str] = _ENGLISH
 ) -> str:
     """The drawing of a network as one SVG element.
 
@@ -69,7 +98,8 @@ def svg(
         size: side of the input, in pixels.
         title: the network's name.
         crossings: in a network of two columns, the layers of a column that see both.
-        words: other words for "convolution", "max-pool" and the rest, for a page in another language.
+        words: other words for "convolution", "max-pool", "stride" and the rest, for a page in another language; "note" is all
+            that stands below the drawing.
 
     >>> from tapetum import models
     >>> from tapetum.models.summary import summarize
@@ -77,163 +107,153 @@ def svg(
     >>> "6@28x28" in drawing and "16@10x10" in drawing
     True
     """
-    boxes = _boxes(summary, channels, size)
-    for box in boxes:
-        box.below = [words.get(text, text) for text in box.below]
-    lanes = 2 if any(box.lane == 1 for box in boxes) else 1
-    scale = _FACE / size
-    lane_height = _FACE + (max(len(box.below) for box in boxes) + 4) * _LINE
-    width = _place(boxes, scale)
-    height = lanes * lane_height + 2 * _LINE
-    parts: list[str] = []
-    for i, box in enumerate(boxes):
-        for before, crosses in _inputs(boxes, i, crossings):
-            start = f"{_right(before, scale):.2f} {_middle(before, lanes, lane_height):.2f}"
-            end = f"{_left(box, scale):.2f} {_middle(box, lanes, lane_height):.2f}"
-            dash = ' stroke-dasharray="4 3"' if crosses else ""
-            parts.append(f'<path d="M{start}L{end}" stroke="#888" fill="none"{dash}/>')
-    for box in boxes:
-        parts += _drawn(box, scale, _middle(box, lanes, lane_height))
-    note = words.get("note", "Faces to scale: the input is {size} x {size} pixels. {params} parameters.")
-    note = note.format(size=size, params=f"{summary.params:,}")
-    parts.append(f'<text x="8" y="{height - 8:.2f}" fill="#555">{html.escape(note)}</text>')
-    name = html.escape(title)
+    boxes = _boxes(summary, channels, size, crossings, words)
+    enlarged = " (the smallest are enlarged)" if _measure(boxes) else ""
+    width, height = _place_across(boxes), _place_down(boxes)
+    # Dashed lines come first: where one runs along a solid line, that one is seen.
+    ways = sorted(((before, box) for box in boxes for before in box.inputs), key=lambda way: not way[1].crosses(way[0]))
+    parts = [_arrow(*way) for way in ways] + [part for box in boxes for part in (*_faces(box), *_texts(box))]
+    dashed = " Dashed: the layer sees both columns." if any(box.crosses(before) for before, box in ways) else ""
+    note = f"Faces to scale: the input is {{size}} x {{size}} pixels{enlarged}. Depths and bars grow with the square root of "
+    note = words.get("note", f"{note}maps and units.{dashed} {{params}} parameters.")
+    letters = max(20, int((width - 2 * _EDGE) / (0.6 * _SMALL)))
+    for line in textwrap.wrap(note.format(size=size, params=f"{summary.params:,}"), letters):
+        height += _LINE
+        parts.append(_text(_EDGE, height, line, _SMALL, "start"))
+    # XML has no place for control characters, whatever a title holds.
+    name = html.escape("".join(sign if sign.isprintable() else "\ufffd" for sign in title))
+    story = html.escape("; ".join(" ".join([*box.operation, box.label, *box.below]) for box in boxes))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.2f} {height:.2f}" role="img" font-family="sans-serif" '
-        f'font-size="{_FONT:g}"><title>{name}</title><desc>{name}, layer by layer, from left to right</desc>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.2f} {height + _EDGE:.2f}" role="img" '
+        f'font-family="sans-serif"><title>{name}</title><desc>{name}, layer by layer: {story}</desc>'
         f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
     )
 
 
-def _boxes(summary: Summary, channels: int, size: int) -> list[_Box]:
-    """The layers that change the shape, and below each the names of those that do not."""
-    boxes = [_Box("input", f"{channels}@{size}x{size}", ["input"], channels, size, "maps", None)]
-    latest: dict[int | None, _Box] = {None: boxes[0]}
+def _boxes(summary: Summary, channels: int, size: int, crossings: Sequence[str], words: Mapping[str, str]) -> list[_Box]:
+    """The input and the layers that make something new, and below each the names of those that do not."""
+    boxes = [_Box((channels, size, size), below=[words.get("input", "input")])]
+    lasts = [boxes[0], boxes[0]]  # of each lane; a network in one column has the same in both
     for row in summary.rows:
-        column = re.match(r"columns\.(\d)\.", row.layer)
-        lane = int(column[1]) if column else None
-        before = latest.get(lane, boxes[-1])
-        kind = row.name.rpartition("-")[0]
-        shape = row.output[1:]
-        linear = len(shape) == 1
-        changes = "Pool" in kind or kind == "RBF" or (row.params > 0 and not kind.startswith("BatchNorm"))
-        if not changes:
-            before.below.append(_WORDS.get(kind, kind))
+        column = re.match(r"columns\.([01])\.(.*)", row.layer)
+        lanes = [int(column[1])] if column else [0, 1]
+        kind, shape = row.name.rpartition("-")[0], row.output[1:]
+        before = max((lasts[lane] for lane in lanes), key=lambda box: box.step)
+        # A flattened map is the same numbers in a row.
+        if shape in (before.shape, (math.prod(before.shape),)) and kind not in _OPERATIONS and not row.formula:
+            name = _OTHERS.get(kind, kind)
+            for box in dict.fromkeys(lasts[lane] for lane in lanes):
+                box.below.append(words.get(name, name))
             continue
-        label = f"{shape[0]:,}" if linear else f"{shape[0]}@{shape[1]}x{shape[2]}"
-        colour = "bar" if linear else "maps" if "Conv" in kind else "pool"
-        below = [_WORDS.get(kind, kind), *_kernel(row)]
-        latest[lane] = _Box(row.layer.rpartition(".")[2], label, below, shape[0], 0 if linear else shape[1], colour, lane)
-        boxes.append(latest[lane])
+        name, (kernel, stride) = _OPERATIONS.get(kind, kind), _window(row)
+        operation = [kernel, *textwrap.wrap(words.get(name, name), 11, break_long_words=False)]
+        operation.append(f"{words.get('stride', 'stride')} {stride}" if stride else "")
+        colour = "bar" if len(shape) != 3 else "maps" if "Conv" in kind else "pool"
+        sees = [0, 1] if column and column[2] in crossings else lanes
+        made = _Box(shape, lanes[0] if column else None, colour, [line for line in operation if line], sees, before.step + 1)
+        boxes.append(made)
+        lasts = [made if lane in lanes else lasts[lane] for lane in (0, 1)]
+    # Only now: rows may tell the whole of one column before the other begins.
+    for box in boxes[1:]:
+        seen = [[b for b in boxes if b.step < box.step and b.lane in (lane, None)] for lane in box.sees]
+        box.inputs = list(dict.fromkeys(max(lane, key=lambda before: before.step) for lane in seen))
     return boxes
 
 
-def _kernel(row: Row) -> list[str]:
-    """ "5x5" or "11x11, stride 4", from the formula of the size."""
-    if found := re.search(r"\(\d+-(\d+)\+2\*[\d.]+\)/(\d+)\+1", row.formula):
-        return [f"{found[1]}x{found[1]}" + (f", stride {found[2]}" if found[2] != "1" else "")]
-    if found := re.match(r"\d+/(\d+) =", row.formula):
-        return [f"{found[1]}x{found[1]}"]
-    return []
+def _window(row: Row) -> tuple[str, str]:
+    """("11x11", "4"): kernel and stride by the formula of the size; "" for a stride of 1, and for what has none."""
+    found = re.findall(r"(?:\(\d+-(\d+)\+2\*[\d.]+\)/(\d+)\+1|\d+/(\d+)) =", row.formula)
+    (tall, down), (wide, across) = [(side or both, step or both) for side, step, both in found[:1] + found[-1:]] or [
+        ("", "1")
+    ] * 2
+    stride = down if down == across else f"{down}x{across}"
+    return f"{tall}x{wide}" if found else "", stride if stride != "1" else ""
 
 
-def _place(boxes: list[_Box], scale: float) -> float:
-    """Give every box its x, lanes side by side in the same places; the whole width comes back."""
-    x, steps = 8.0, _steps(boxes)
-    for step in steps:
-        wide = max(_text_width(text) for box in step for text in (box.label, *box.below))
-        front, depth = max(_size(box, scale)[0] for box in step), max(_size(box, scale)[2] for box in step)
-        room = max(front + depth, wide)
-        for box in step:
-            box.x = x + (room - depth) / 2
-        x += room + _GAP
-    return x - _GAP + 8
+def _measure(boxes: list[_Box]) -> bool:
+    """Give every box its size; whether some face had to be enlarged comes back."""
+    maps, bars = ([box for box in boxes if (box.colour == "bar") == bar] for bar in (False, True))
+    scale = _FACE / max(max(box.shape[1:]) for box in maps)
+    deep = min(1.7, _DEPTH / math.sqrt(max(box.shape[0] for box in maps)))
+    for box in maps:
+        box.height, box.width = (max(_LEAST, side * scale) for side in box.shape[1:])
+        box.depth = deep * math.sqrt(box.shape[0])
+    tall = min(2.2, _FACE / math.sqrt(max((math.prod(box.shape) for box in bars), default=1)))
+    for box in bars:
+        box.width, box.height = 9.0, max(_LEAST, tall * math.sqrt(math.prod(box.shape)))
+    return any(min(box.shape[1:]) * scale < _LEAST for box in maps)
 
 
-def _steps(boxes: list[_Box]) -> list[list[_Box]]:
-    """The boxes that stand above one another."""
-    steps: list[list[_Box]] = []
-    count = {0: 0, 1: 0}
-    start = 0
+def _place_across(boxes: list[_Box]) -> float:
+    """Give every box its x, and its arrows and words a room of their own before it; the width of all comes back."""
+    edge = _EDGE
+    for step in range(max(box.step for box in boxes) + 1):
+        here = [box for box in boxes if box.step == step]
+        crossed = any(box.crosses(before) for box in here for before in box.inputs)
+        turned = any(box.lane != before.lane for box in here for before in box.inputs)
+        turn = (edge + 6, edge + (36 if crossed else 14)) if turned else (edge, edge)
+        words = max(_wide(box.operation, _SMALL) for box in here) + 20 if step else 0.0
+        room = max(max(box.width + box.depth, _wide([box.label], _FONT), _wide(box.below, _SMALL)) for box in here)
+        for box in here:
+            box.turn, box.words_x, box.x = turn, turn[1] + words / 2 - 2, turn[1] + words + room / 2
+        edge = turn[1] + words + room
+    return edge + _EDGE
+
+
+def _place_down(boxes: list[_Box]) -> float:
+    """Give every box its y: its lane's, or the middle of both; the height of all comes back."""
+    up, down = (dict.fromkeys((None, 0, 1), 0.0) for _ in range(2))
     for box in boxes:
-        if box.lane is None:
-            start = len(steps) + 1
-            count = {0: 0, 1: 0}
-            steps.append([box])
-            continue
-        place = start + count[box.lane]
-        count[box.lane] += 1
-        if place == len(steps):
-            steps.append([])
-        steps[place].append(box)
-    return steps
+        words = len(box.operation) * _LINE
+        up[box.lane] = max(up[box.lane], box.half + _LINE + 8, 0 if box.lane == 1 else words + 8)
+        down[box.lane] = max(down[box.lane], box.half + len(box.below) * _LINE + 8, words + 8 if box.lane == 1 else 0)
+    apart = down[0] + up[1] + 12 if up[1] else 0.0
+    first = _EDGE + max(up[0], up[None] - apart / 2)
+    for box in boxes:
+        box.y = first + apart * (0.5 if box.lane is None else box.lane)
+    return first + apart + max(down[1], down[None] - apart / 2)
 
 
-def _inputs(boxes: list[_Box], i: int, crossings: Sequence[str]) -> list[tuple[_Box, bool]]:
-    """The boxes that lead to box `i`, and whether the way crosses from the other lane."""
-    box = boxes[i]
-    if i == 0:
-        return []
-    if box.lane is None:
-        ends = {before.lane: before for before in boxes[:i]}
-        both = [ends[lane] for lane in (0, 1) if lane in ends]
-        return [(before, False) for before in (both if boxes[i - 1].lane is not None else [boxes[i - 1]])]
-    own = [before for before in boxes[:i] if before.lane == box.lane]
-    found = [(own[-1] if own else boxes[0], False)]
-    if box.name in crossings:
-        other = [before for before in boxes if before.lane == 1 - box.lane]
-        found += [(other[len(own) - 1], True)]
-    return found
+def _arrow(before: _Box, box: _Box) -> str:
+    """From box to box. What changes its height does so before the words, and what crosses ends at the other lane's arrow."""
+    line, end = f"M{before.x + before.reach:.2f} {before.y:.2f}", box.x - box.reach
+    if before.y != box.y:
+        line += f"H{box.turn[0]:.2f}L{box.turn[1]:.2f} {box.y:.2f}"
+    if box.crosses(before):
+        return f'<path d="{line}" stroke="#667" fill="none" stroke-dasharray="4 3"/>'
+    return f'<path d="{line}H{end:.2f}" stroke="#667" fill="none"/><path d="M{end:.2f} {box.y:.2f}l-6 -3v6z" fill="#667"/>'
 
 
-def _drawn(box: _Box, scale: float, middle: float) -> list[str]:
-    width, height, depth = _size(box, scale)
-    left, top, right = box.x - width / 2, middle - height / 2, box.x + width / 2
-    bottom, up = top + height, depth / 2
-    front, above, beside = _COLOURS[box.kind]
+def _faces(box: _Box) -> list[str]:
+    """Front, top and side; a bar has a front alone."""
+    deep, up = box.depth, box.depth / 2
+    left, bottom = box.x - (box.width + deep) / 2, box.y + box.half
+    right, top = left + box.width, bottom - box.height
     faces = [
-        (front, [(left, top), (right, top), (right, bottom), (left, bottom)]),
-        (above, [(left, top), (left + depth, top - up), (right + depth, top - up), (right, top)]),
-        (beside, [(right, top), (right + depth, top - up), (right + depth, bottom - up), (right, bottom)]),
+        [(left, top), (right, top), (right, bottom), (left, bottom)],
+        [(left, top), (left + deep, top - up), (right + deep, top - up), (right, top)],
+        [(right, top), (right + deep, top - up), (right + deep, bottom - up), (right, bottom)],
     ]
-    parts = [
-        f'<polygon fill="{colour}" stroke="#46536b" stroke-width=".7" points="'
-        + " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
-        + '"/>'
-        for colour, points in faces[: 3 if depth else 1]
+    points = [" ".join(f"{x:.2f},{y:.2f}" for x, y in face) for face in (faces if deep else faces[:1])]
+    style = 'stroke="#46536b" stroke-width=".7" stroke-linejoin="round"'
+    return [f'<polygon points="{p}" fill="{fill}" {style}/>' for p, fill in zip(points, _COLOURS[box.colour], strict=False)]
+
+
+def _texts(box: _Box) -> list[str]:
+    """The label above, the names below, the operation at the arrow: above it, but below it in the lower lane."""
+    first = box.y + _LINE if box.lane == 1 else box.y - 6 - (len(box.operation) - 1) * _LINE
+    return [
+        _text(box.x, box.y - box.half - 6, box.label, _FONT),
+        *(_text(box.x, box.y + box.half + (k + 1) * _LINE, text, _SMALL) for k, text in enumerate(box.below)),
+        *(_text(box.words_x, first + k * _LINE, text, _SMALL) for k, text in enumerate(box.operation)),
     ]
-    centre = box.x + depth / 2
-    texts = [(top - up - 6, box.label, "600"), *((bottom + (k + 1) * _LINE, t, "400") for k, t in enumerate(box.below))]
-    # The white rim keeps a text readable where a line passes behind it.
-    style = 'text-anchor="middle" fill="#222" stroke="white" stroke-width="3" paint-order="stroke"'
-    return parts + [
-        f'<text x="{centre:.2f}" y="{y:.2f}" font-weight="{weight}" {style}>{html.escape(text)}</text>'
-        for y, text, weight in texts
-    ]
 
 
-def _size(box: _Box, scale: float) -> tuple[float, float, float]:
-    """Width, height and depth as drawn; small maps stay visible."""
-    if box.side == 0:
-        return 9.0, max(6.0, min(_FACE, 2.3 * math.sqrt(box.maps))), 0.0
-    face = max(2.0, box.side * scale)
-    return face, face, 2 + 1.6 * math.sqrt(box.maps)
+def _text(x: float, y: float, text: str, size: float, anchor: str = "middle") -> str:
+    style = 'fill="#222" font-weight="600"' if size == _FONT else 'fill="#444"'
+    return f'<text x="{x:.2f}" y="{y:.2f}" font-size="{size:g}" text-anchor="{anchor}" {style}>{html.escape(text)}</text>'
 
 
-def _middle(box: _Box, lanes: int, lane_height: float) -> float:
-    """The height at which a box stands: its lane's, or between both."""
-    first = 2 * _LINE + _FACE / 2 + 20
-    return first + lane_height * (box.lane if box.lane is not None else (lanes - 1) / 2)
-
-
-def _left(box: _Box, scale: float) -> float:
-    return box.x - _size(box, scale)[0] / 2
-
-
-def _right(box: _Box, scale: float) -> float:
-    width, _, depth = _size(box, scale)
-    return box.x + width / 2 + depth
-
-
-def _text_width(text: str) -> float:
-    return _FONT * sum(0.58 if ord(sign) < 0x1100 else 1.0 for sign in text)
+def _wide(texts: list[str], font: float) -> float:
+    """About the width of the longest text; Hangul is as wide as high."""
+    return max((font * sum(0.6 if ord(sign) < 0x1100 else 1.0 for sign in text) for text in texts), default=0.0)
