@@ -91,7 +91,8 @@ def test_both_languages_tell_the_same_figures(toured, photos):
     korean_page = Page(korean)
     assert korean_page.figures() == english_page.figures()
     assert len(korean_page.figures()) > 12
-    assert korean_page.tags == english_page.tags
+    drawn = {"text", "path", "polygon"}  # words of another length fill other lines
+    assert [t for t in korean_page.tags if t not in drawn] == [t for t in english_page.tags if t not in drawn]
     assert len(re.findall("[가-힣]", korean_page.text)) > 1200
     assert not re.findall("[가-힣]", english_page.text.replace("사진", ""))
 

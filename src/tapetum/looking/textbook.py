@@ -22,7 +22,7 @@ _KOREAN = {
     "fully connected": "완전연결", "RBF units": "RBF 유닛", "normalisation": "정규화", "dropout": "드롭아웃",
     "softmax": "소프트맥스", "ReLU": "렐루", "stride": "스트라이드",
     "note": "앞면은 비율대로이고 입력은 {size} x {size} 픽셀입니다. 깊이와 막대는 특성 맵과 유닛 수의 제곱근에 비례합니다. "
-    "점선은 두 열을 모두 보는 층입니다. 파라미터 {params}개.",
+    "파라미터 {params}개.",
 }  # fmt: skip
 
 
