@@ -10,9 +10,11 @@ from scipy import stats
 
 from conftest import write_stripes
 from tapetum import textbook as tour
+from tapetum.config import Settings
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import wilson
 from tapetum.textbook import Outcome, Variant, textbook
+from tapetum.training import recipes
 
 
 class Page(HTMLParser):
@@ -169,3 +171,19 @@ def test_an_interrupted_tour_goes_on_where_it_was(photos, tmp_path, monkeypatch)
     assert trained == ["lenet-textbook", "lenet", "alexnet-textbook"]
     assert page.exists()
     assert not (tmp_path / "out" / "under-way").exists()
+
+
+def test_a_file_without_a_picture_is_left_out_and_said(photos, tmp_path):
+    broken = tmp_path / "broken"
+    write_stripes(broken, count=8, seed=3)
+    (broken / "lying" / "lying.3.png").write_bytes(b"no picture")
+    said = []
+    book, _ = tour._photos(broken, said.append)
+    assert len(book) == 15
+    assert "lying/lying.3.png" not in book.names
+    assert any(line.startswith("left out: lying/lying.3.png: not a picture") for line in said)
+
+
+def test_photos_are_read_once_for_the_notes_lenet():
+    recipe, _ = recipes.choose(Settings(recipe="notes"), recipes.Facts(400, 2, 375, False))
+    assert recipes.preprocessing(recipe).reduce == tour._NOTES_REDUCE
