@@ -64,10 +64,6 @@ def test_without_chance_training_sees_what_validation_sees(pictures):
         flip="off",
         jitter=0.0,
         rotate=0.0,
-        crops="resized",
-        warp=0.0,
-        pca=0.0,
-        views="one",
         erase=0.0,
         mixup=0.0,
         label_smoothing=0.0,
@@ -89,3 +85,31 @@ def test_validation_squares_can_be_asked_for_again(pictures):
     assert [len(b) for b in first] == [2, 1]
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert np.array_equal(first[0][0], fit(pictures[3], PREPARED))
+
+
+PLAIN = dict(crop_area=1.0, flip="off", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, label_smoothing=0.0)
+
+
+def test_shifted_crops_are_parts_of_the_fitted_picture_at_its_own_scale(pictures):
+    (batch,) = loader(pictures, **PLAIN, crops="shifted", batch=40).epoch(0)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (PREPARED.mean, PREPARED.std))
+    views = ((batch.images_BCHW * std + mean) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    larger = [fit(pictures[i], PREPARED, PREPARED.resize) for i in range(0, 80, 2)]
+    windows = {square[t : t + 32, left : left + 32].tobytes() for square in larger for t in range(5) for left in range(5)}
+    assert all(view.tobytes() in windows for view in views)
+
+
+def test_colours_shift_each_picture_as_a_whole(pictures):
+    (still,) = loader(pictures, **PLAIN, batch=40).epoch(0)
+    (shifted,) = loader(pictures, **PLAIN, pca=0.5, batch=40).epoch(0)
+    change = (shifted.images_BCHW - still.images_BCHW).flatten(2)
+    assert change.std(2).max() < 1e-4  # the same for every pixel of a channel
+    assert change.mean(2).std(0).min() > 0.01  # and another for every picture
+    assert loader(pictures).colours is None
+
+
+def test_distortions_change_the_picture_and_repeat(pictures):
+    (still,) = loader(pictures, **PLAIN, batch=40).epoch(0)
+    warped, again = (next(iter(loader(pictures, **PLAIN, warp=0.1, batch=40).epoch(0))) for _ in range(2))
+    assert torch.equal(warped.images_BCHW, again.images_BCHW)
+    assert (warped.images_BCHW - still.images_BCHW).abs().mean() > 0.05

@@ -65,3 +65,23 @@ def test_thin_and_tiny_pictures_fit(shape, how):
     found = fit(np.full((*shape, 3), 77, np.uint8), Preprocessing(32, how, 36, 64, 3))
     assert found.shape == (32, 32, 3)
     assert (found[15:17, 15:17] == 77).all(-1).any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (20, 31), (1, 1), (32, 32)])
+def test_center_keeps_the_pixels_of_small_pictures_and_draws_out_their_border(height, width):
+    picture = RNG.integers(0, 256, (height, width, 3), np.uint8)
+    square = fit(picture, Preprocessing(32, "center", 37, 64, 3))
+    top, left = (32 - height) // 2, (32 - width) // 2
+    around = ((top, 32 - height - top), (left, 32 - width - left), (0, 0))
+    np.testing.assert_array_equal(square, np.pad(picture, around, mode="edge"))
+
+
+def test_center_reduces_what_is_larger():
+    square = fit(photo(100, 50), Preprocessing(32, "center", 37, 640, 3))
+    assert square.shape == (32, 32, 3)
+    assert (square[:, 0] == square[:, 7]).all()  # 16 of the 32 columns are picture, the others repeat its border
+
+
+@pytest.mark.parametrize("form", ["crop", "pad", "center", "squash"])
+def test_ten_views_are_cut_from_a_larger_square(form):
+    assert fit(photo(60, 90), Preprocessing(32, form, 36, 64, 3, views="ten")).shape == (36, 36, 3)
