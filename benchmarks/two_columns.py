@@ -1,6 +1,6 @@
 """What the two GPUs saw: does one column of AlexNet learn colour-blind filters and the other colour filters?
 
-    python benchmarks/two_columns.py --seeds 3 --out /tmp/columns
+    python benchmarks/two_columns.py --seeds 0 1 2 --out columns
 
 Trains `alexnet-2012` on photos of cats and dogs (two classes for a thousand, 4,000 photos for 1.2 million, 115 pixels for 227;
 so fewer linear weights, and the same convolutions), draws the 96 filters of the first layer by column, and measures how much of
@@ -40,7 +40,7 @@ def main() -> None:
         run = tapetum.train(
             args.data, args.out / f"seed-{seed}", overwrite=True, numbers=args.numbers, val=0.1, model="alexnet-2012",
             recipe="paper", size=args.size, epochs=args.epochs, lr=args.lr, optimizer=args.optimizer,
-            schedule="cosine", batch=32, views="mirror", seed=seed,
+            schedule="cosine" if args.optimizer == "adamw" else "steps", batch=32, views="mirror", seed=seed,
         )  # fmt: skip
         filters = first_layer(run.classifier.network)
         moved = float(np.linalg.norm(filters - start) / np.linalg.norm(start))

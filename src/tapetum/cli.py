@@ -109,9 +109,15 @@ def textbook(
         print(f"tapetum: {stop}; the same command goes on with it: {command}", file=sys.stderr)
         sys.exit(stop.exit_code)
     if json:
-        lines = {line.variant: {"accuracy": line.accuracy.to_json(), "seeds": line.seeds} for line in ledger}
-        gains = {line.variant: line.gain.to_json() if line.gain else None for line in ledger}
-        print(_dumps({"page": str(page), "ledger": {name: {**lines[name], "gain": gains[name]} for name in lines}}))
+        lines = {
+            line.variant: {
+                "accuracy": line.accuracy.to_json(),
+                "seeds": line.seeds,
+                "gain": line.gain.to_json() if line.gain else None,
+            }
+            for line in ledger
+        }
+        print(_dumps({"page": str(page), "ledger": lines}))
         return
     for line in ledger:
         gain = line.gain and f", gain {line.gain.value * 100:+.1f} ({line.gain.low * 100:+.1f} to {line.gain.high * 100:+.1f})"

@@ -259,7 +259,7 @@ def _train(
     resume = (place / "checkpoint").is_dir() and not (place / "model.safetensors").exists()
     run = _run(data, place, resume, options, say)
     validation = [json.loads(line)["val_accuracy"] for line in (place / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    pictures, rows = _open(judging, run.classifier)
+    pictures, rows = _open(judging.samples, run.classifier)
     labels = judging.samples.labels[rows]
     found_NK = _predict(run.classifier, pictures, rows)
     answers = found_NK.argmax(1)
@@ -292,8 +292,9 @@ def _run(data: str | Path, place: Path, resume: bool, options: dict[str, Any], s
     return train(data, place, overwrite=True, say=quiet, **options)
 
 
-def _open(judging: _Judging, classifier: Classifier) -> tuple[Pictures, np.ndarray]:
-    pictures = open_pictures(judging.samples, classifier.preprocessing.reduce)
+def _open(samples: Samples, classifier: Classifier) -> tuple[Pictures, np.ndarray]:
+    """The decoded pictures, and which of them are there."""
+    pictures = open_pictures(samples, classifier.preprocessing.reduce)
     return pictures, np.array([i for i in range(len(pictures)) if i not in pictures.reasons], np.int64)
 
 
@@ -356,7 +357,7 @@ def _draw_random_grid(run: Path, book: Samples, device: str) -> None:
     """The notes' last figure: the test pictures, each under the prediction of a picture drawn at random."""
     classifier = tapetum.load(run, device)
     test = book.of_split("test")
-    pictures, rows = _open(_Judging(test, from_book=True), classifier)
+    pictures, rows = _open(test, classifier)
     if not len(rows):
         return
     found_NK = _predict(classifier, pictures, rows)
