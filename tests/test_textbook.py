@@ -187,3 +187,16 @@ def test_a_file_without_a_picture_is_left_out_and_said(photos, tmp_path):
 def test_photos_are_read_once_for_the_notes_lenet():
     recipe, _ = recipes.choose(Settings(recipe="notes"), recipes.Facts(400, 2, 375, False))
     assert recipes.preprocessing(recipe).reduce == tour._NOTES_REDUCE
+
+
+def test_an_outcome_of_other_photos_is_not_used_again(tmp_path):
+    folder = write_stripes(tmp_path / "photos", count=8, seed=3)
+
+    def photos():
+        return tour._judging(*tour._photos(folder, lambda line: None)).photos
+
+    before = photos()
+    assert photos() == before
+    path = folder / "lying" / "lying.3.png"
+    path.write_bytes((folder / "upright" / "upright.3.png").read_bytes())
+    assert photos() != before

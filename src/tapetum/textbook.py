@@ -12,6 +12,7 @@ written, seed by seed. Each finished training is a small file in OUT/ledger, so 
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
@@ -202,12 +203,16 @@ class _Judging:
     samples: Samples
     from_book: bool
     """They are the notes' own validation and test photos, for want of others."""
+    photos: str
+    """A hash of the names, sizes and times of all photos, those that train included."""
 
 
 def _judging(book: Samples, others: Samples | None) -> _Judging:
+    files = [list(zip(samples.names, samples.stamps(), strict=True)) for samples in (book, others) if samples is not None]
+    photos = hashlib.sha256(repr(files).encode()).hexdigest()
     if others is not None:
-        return _Judging(others, from_book=False)
-    return _Judging(book.select(book.splits != "train"), from_book=True)
+        return _Judging(others, False, photos)
+    return _Judging(book.select(book.splits != "train"), True, photos)
 
 
 def _options(variant: Variant, seed: int, quick: bool, device: str) -> dict[str, Any]:
@@ -305,8 +310,7 @@ def _predict(classifier: Classifier, pictures: Pictures, rows: np.ndarray) -> np
 
 def _identity(options: dict[str, Any], judging: _Judging) -> dict[str, Any]:
     """What must be the same for an outcome to be used again."""
-    stamps = [str(judging.samples.origin.resolve()), len(judging.samples), judging.from_book]
-    return {"options": options, "judging": stamps, "tapetum": tapetum.__version__}
+    return {"options": options, "photos": judging.photos, "tapetum": tapetum.__version__}
 
 
 def _ledger_file(folder: Path, variant: Variant, seed: int) -> Path:
