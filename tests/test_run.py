@@ -230,3 +230,70 @@ def test_the_notes_experiment_on_the_books_photos(shared, tmp_path):
 def test_all_photos_without_any_flag_are_learnt(shared, tmp_path):
     run = tapetum.train(shared / "cats-dogs", tmp_path / "run", say=silent)
     assert run.metrics["val"].accuracy.value > 0.75
+
+
+def test_members_answer_as_their_mean_and_survive_the_file(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run", members=3, epochs=2, seed=4)
+    singles = [quick(stripes, tmp_path / f"single-{seed}", epochs=2, seed=seed) for seed in (4, 5, 6)]
+    pictures = sorted(str(path) for path in stripes.rglob("*.png"))[:12]
+    # The split follows the run's seed, so only the first single training saw the same pictures as the first member.
+    first = run.classifier.network.members[0].state_dict()
+    assert all(torch.equal(first[name], tensor) for name, tensor in singles[0].classifier.network.state_dict().items())
+    loaded = tapetum.load(run.folder)
+    together = loaded.predict_proba(pictures)
+    each = []
+    for member in loaded.network.members:
+        alone = tapetum.load(run.folder)
+        alone.network = member
+        each.append(alone.predict_proba(pictures))
+    # Averaging over mirror images and over members are both means.
+    assert together == pytest.approx(np.mean(each, axis=0), abs=1e-6)
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert [(entry["member"], entry["epoch"]) for entry in log] == [(m, e) for m in (1, 2, 3) for e in (1, 2)]
+
+
+def test_members_are_resumed_where_they_stopped(stripes, tmp_path, monkeypatch):
+    from tapetum.training import loop
+    from tapetum.training.signals import Interrupted
+
+    whole = quick(stripes, tmp_path / "whole", members=3, epochs=2)
+    step, count = loop._step, [0]
+
+    def counted(*arguments):
+        count[0] += 1
+        if count[0] == 11:  # in the second of three networks, which have 8 steps each
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+        step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_step", counted)
+        with pytest.raises(Interrupted):
+            quick(stripes, tmp_path / "broken", members=3, epochs=2)
+    resumed = tapetum.train(stripes, tmp_path / "broken", resume=True, say=silent)
+    assert tensors(whole) == tensors(resumed)
+    logs = [
+        [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in (r.folder / "log.jsonl").read_text().splitlines()
+        ]
+        for r in (whole, resumed)
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_weights_to_start_from(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run")
+    said = []
+    again = tapetum.train(
+        stripes, tmp_path / "again", say=said.append, weights=str(run.folder / "model.safetensors"), **{**QUICK, "epochs": 1}
+    )
+    assert any("weights from" in line and line.endswith("new: none") for line in said)
+    assert again.metrics["val"].accuracy.value > 0.9
+    with pytest.raises(UserError, match="expected a file of tensors"):
+        quick(stripes, tmp_path / "x", weights="nowhere.safetensors")
+    with pytest.raises(UserError, match="expected torchvision:NAME"):
+        quick(stripes, tmp_path / "x", weights="pretrained")
+    assert not (tmp_path / "x").exists()

@@ -31,6 +31,10 @@ class Settings:
     in which the network was published (lenet5-1998, alexnet-2012)."""
     minutes: Auto | float = "auto"
     """Time budget, from the first picture read to the last file written."""
+    members: int = 1
+    """Networks to train, which then answer as one: their mean is steadier and better than each, for as many times the work."""
+    weights: str = ""
+    """Weights to start from: a file of tensors, or "pretrained" for those that torchvision fetches for a torchvision:NAME."""
 
     numbers: str = "auto"
     """Use only files whose name's last number lies in a range, such as 0-250; "all" for every file."""
@@ -43,6 +47,8 @@ class Settings:
 
     size: Auto | int = "auto"
     """Side of the square that the network sees, in pixels."""
+    start_size: Auto | int = "auto"
+    """Side with which a training begins; it grows to `size` in steps. The same as `size`: no growth."""
     fit: Auto | Fit = "auto"
     """How a picture becomes a square: cut its middle out, pad it, put it into the middle unenlarged, or squash it."""
     crop_area: Auto | float = "auto"
@@ -63,6 +69,10 @@ class Settings:
     """Share of the training pictures that get a random rectangle painted over."""
     mixup: Auto | float = "auto"
     """Strength (alpha) of mixing two training pictures; 0 = off."""
+    cutmix: Auto | float = "auto"
+    """Strength (alpha) of pasting parts of training pictures into others; 0 = off. With mixup, each batch has one of them."""
+    balance: Auto | OnOff = "auto"
+    """Show the pictures of small classes more often, so that an epoch holds as many of each class."""
 
     epochs: Auto | int = "auto"
     """Passes over the training pictures."""
@@ -80,6 +90,8 @@ class Settings:
     """Share of the label spread over all classes."""
     ema: Auto | float = "auto"
     """Averaging of the weights over the steps (decay, such as 0.99); 0 = off."""
+    rescue: Auto | OnOff = "auto"
+    """Begin again with a quarter of the learning rate when a training turns out not to learn."""
     keep: Auto | Literal["best", "last"] = "auto"
     """Which epoch's weights become the model: the best on validation, or the last."""
     views: Auto | Views = "auto"
@@ -91,7 +103,7 @@ class Settings:
     """Where to train: auto (an accelerator if there is one), cpu, cuda, cuda:1, mps; cuda:0,cuda:1 for alexnet-2012, a column
     on each."""
     precision: Literal["auto", "float32", "mixed"] = "auto"
-    """"mixed" where the device is faster in half precision; "auto" does so on CUDA."""
+    """"mixed" where the device is faster in half precision; "auto" does so on CUDA and on processors made for bfloat16."""
     cache: OnOff = "on"
     """Keep the decoded pictures in your cache folder for the next time (never in the picture folder)."""
 
@@ -110,9 +122,11 @@ class Settings:
 
 _RANGES = (
     ("minutes", 0.01, 100_000),
+    ("members", 1, 100),
     ("val", 0.01, 0.9),
     ("test", 0, 0.9),
     ("size", 1, 4096),
+    ("start_size", 1, 4096),
     ("crop_area", 0.05, 1),
     ("jitter", 0, 1),
     ("rotate", 0, 180),
@@ -120,6 +134,7 @@ _RANGES = (
     ("warp", 0, 1),
     ("pca", 0, 10),
     ("mixup", 0, 10),
+    ("cutmix", 0, 10),
     ("epochs", 1, 1_000_000),
     ("batch", 1, 65_536),
     ("lr", 1e-9, 100),
@@ -136,6 +151,7 @@ class Recipe:
 
     model: str
     size: int
+    start_size: int
     fit: Fit
     crop_area: float
     crops: Literal["resized", "shifted"]
@@ -146,6 +162,8 @@ class Recipe:
     pca: float
     erase: float
     mixup: float
+    cutmix: float
+    balance: OnOff
     epochs: int
     batch: int
     optimizer: Literal["sgd", "adamw"]
@@ -154,6 +172,7 @@ class Recipe:
     weight_decay: float
     label_smoothing: float
     ema: float
+    rescue: OnOff
     keep: Literal["best", "last"]
     views: Views
 

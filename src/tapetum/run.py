@@ -49,7 +49,7 @@ from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
 from tapetum.inference.predict import Predictions, write_kaggle
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
-from tapetum.training import checkpoint, estimate, loop, recipes
+from tapetum.training import checkpoint, estimate, loop, members, recipes
 
 # Batches of validation pictures: of the size that prediction uses, so that both round alike.
 _BATCH = 32
@@ -138,9 +138,7 @@ def train(
     recipe, why = recipes.choose(settings, _look(samples, settings))
     say(why)
     preprocessing = recipes.preprocessing(recipe)
-    torch.manual_seed(settings.seed)
-    network = models.build(recipe.model, len(samples.classes), recipe.size)
-    network = models.place(network.to(memory_format=torch.channels_last), recipe.model, devices)
+    network = _fresh(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
 
     table = _read(samples, preprocessing.reduce, settings, say)
     if not resume:
@@ -152,8 +150,16 @@ def train(
         left = budget * (1 - _RESERVE_SHARE) - _RESERVE_SECONDS - (time.monotonic() - begun)
         task = dataclasses.replace(task, deadline=left)
     with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
-        progress = loop.fit(task, network, resume, say, lambda entry: print(json.dumps(entry), file=log, flush=True))
-    if progress.epoch == 0:
+        network, told = members.fit(
+            task,
+            lambda seed: _fresh(dataclasses.replace(settings, seed=seed), recipe, len(samples.classes), devices, _silent),
+            settings.members,
+            resume,
+            say,
+            lambda entry: print(json.dumps(entry), file=log, flush=True),
+        )
+    progress, seconds = told[0], sum(each.seconds for each in told)
+    if any(each.epoch == 0 for each in told):
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
     classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where)
@@ -163,15 +169,36 @@ def train(
         "metrics": {split: result.to_json() for split, result in found.items()},
         "data": {"fingerprint": table.fingerprint(), "counts": counts},
         "settings": {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "why": why},
-        "training": {"epochs": progress.epoch, "kept": recipe.keep, "best_epoch": progress.best_epoch},
+        "training": {
+            "epochs": progress.epoch,
+            "kept": recipe.keep,
+            "best_epoch": progress.best_epoch,
+            "members": len(told),
+            "restarts": sum(each.restarts for each in told),
+        },
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
     classifier.save(folder / MODEL_FILE)
     write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
     curves(progress.history, folder / "curves.png")
-    write_report(folder, classifier, found, progress.seconds, recipe, len(table.pictures.reasons))
-    say(f"trained in {duration(progress.seconds)}, all done in {duration(time.monotonic() - begun)}; written to {folder}")
+    write_report(folder, classifier, found, seconds, recipe, len(table.pictures.reasons))
+    say(f"trained in {duration(seconds)}, all done in {duration(time.monotonic() - begun)}; written to {folder}")
     return Run(classifier, found, folder)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+def _fresh(
+    settings: Settings, recipe: Recipe, num_classes: int, devices: list[torch.device], say: Callable[[str], None]
+) -> torch.nn.Module:
+    """An untrained network on its device, a function of the seed; with given weights, if they are asked for."""
+    torch.manual_seed(settings.seed)
+    network = models.build(recipe.model, num_classes, recipe.size)
+    if settings.weights:
+        say(models.take_weights(network, recipe.model, settings.weights))
+    return models.place(network.to(memory_format=torch.channels_last), recipe.model, devices)
 
 
 def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> Samples:
@@ -212,7 +239,8 @@ def _run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: boo
             f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out."
         )
     if overwrite and not resume:
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        for old in folder.glob("checkpoint*"):
+            shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
@@ -300,14 +328,20 @@ def _task(
         device=where,
         mixed=device.mixed_precision(where, settings.precision),
         folder=folder / "checkpoint",
-        identity={**dataclasses.asdict(recipe), "seed": settings.seed, "data": table.fingerprint()},
+        identity={
+            **dataclasses.asdict(recipe),
+            "seed": settings.seed,
+            "weights": settings.weights,
+            "data": table.fingerprint(),
+        },
         rubbish=models.entry(recipe.model).rubbish,
     )
 
 
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
     recipe, steps = task.recipe, len(task.training)
-    seconds = estimate.seconds_per_step(network, recipe, task.training.num_classes, task.device) * steps * recipe.epochs
+    seconds = estimate.seconds_per_step(network, recipe, task.training.num_classes, task.device, task.mixed)
+    seconds *= steps * recipe.epochs * settings.members
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())
     budget = f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else ""

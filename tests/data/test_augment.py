@@ -153,9 +153,42 @@ def test_erasing_paints_one_rectangle_in_its_share_of_pictures():
 def test_mixing_blends_pictures_and_targets_alike():
     images = torch.arange(4.0)[:, None, None, None].expand(4, 1, 2, 2)
     targets = torch.eye(4)
-    found, soft = augment.mix(images, targets, 0.4, seed=0, place=(1, 2))
+    found, soft = augment.mix(images, targets, 0.4, 0, seed=0, place=(1, 2))
     assert torch.allclose(soft.sum(1), torch.ones(4))
     assert torch.allclose(soft @ torch.arange(4.0), found[:, 0, 0, 0])
-    again, _ = augment.mix(images, targets, 0.4, seed=0, place=(1, 2))
+    again, _ = augment.mix(images, targets, 0.4, 0, seed=0, place=(1, 2))
     assert torch.equal(found, again)
-    assert augment.mix(images, targets, 0, 0, (0, 0))[0] is images
+    assert augment.mix(images, targets, 0, 0, 0, (0, 0))[0] is images
+
+
+def test_cutmix_pastes_a_rectangle_and_the_targets_follow_its_area():
+    images = torch.arange(8.0)[:, None, None, None].expand(8, 1, 20, 20).contiguous()
+    for step in range(20):
+        found, soft = augment.mix(images, torch.eye(8), 0, 1.0, seed=3, place=(0, step))
+        own = (found == images).float().mean((1, 2, 3))
+        moved = soft.argmax(1) != torch.arange(8)
+        # What is not a picture's own is its partner's, in proportion to the targets.
+        assert torch.allclose(soft @ torch.arange(8.0), found.mean((1, 2, 3)), atol=1e-5)
+        assert (own[moved] <= 0.5 + 1e-6).all()
+    assert torch.equal(images, torch.arange(8.0)[:, None, None, None].expand(8, 1, 20, 20)), "the argument was changed"
+
+
+def test_with_both_strengths_batches_have_one_of_the_mixes():
+    images = torch.arange(8.0)[:, None, None, None].expand(8, 1, 8, 8)
+    blended = [bool((augment.mix(images, torch.eye(8), 0.5, 0.5, 0, (0, step))[0] % 1 > 1e-3).any()) for step in range(60)]
+    assert 10 < sum(blended) < 50
+
+
+def test_balanced_order_shows_every_class_as_often_and_no_view_twice():
+    labels = np.array([0] * 70 + [1] * 25 + [2] * 5)
+    shown = np.zeros(100, int)
+    for epoch in range(30):
+        order, showing = augment.balanced(5, epoch, labels)
+        assert len(order) == 100
+        assert sorted(np.bincount(labels[order])) == [33, 33, 34]
+        assert len(set(zip(order.tolist(), showing.tolist(), strict=True))) == 100
+        shown += np.bincount(order, minlength=100)
+    # Inside a class all pictures have the same chance.
+    assert shown[:70].min() > 5
+    assert (np.ptp(shown[95:])) <= 30
+    assert not np.array_equal(augment.randoms(1, 2, 3), augment.randoms(1, 2, 3, showing=1))

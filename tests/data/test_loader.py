@@ -12,6 +12,7 @@ from tapetum.data.sources import find_samples
 
 RECIPE = Recipe(
     model="lenet", size=32, fit="crop", crop_area=0.5, flip="on", jitter=0.2, rotate=10.0, erase=0.2, mixup=0.2, epochs=2,
+    start_size=32, cutmix=0.0, balance="off", rescue="off",
     crops="resized", warp=0.0, pca=0.0, views="one",
     batch=12, optimizer="sgd", lr=0.1, schedule="constant", weight_decay=0.0, label_smoothing=0.1, ema=0.0, keep="last",
 )  # fmt: skip
@@ -113,3 +114,22 @@ def test_distortions_change_the_picture_and_repeat(pictures):
     warped, again = (next(iter(loader(pictures, **PLAIN, warp=0.1, batch=40).epoch(0))) for _ in range(2))
     assert torch.equal(warped.images_BCHW, again.images_BCHW)
     assert (warped.images_BCHW - still.images_BCHW).abs().mean() > 0.05
+
+
+def test_smaller_pictures_show_the_same_crops(pictures):
+    full = next(iter(loader(pictures, mixup=0.0, erase=0.0, rotate=0.0, jitter=0.0).epoch(0))).images_BCHW
+    half = next(iter(loader(pictures, mixup=0.0, erase=0.0, rotate=0.0, jitter=0.0).epoch(0, size=16))).images_BCHW
+    assert half.shape == (12, 3, 16, 16)
+    assert (torch.nn.functional.avg_pool2d(full, 2) - half).abs().mean() < 0.15
+    assert (torch.nn.functional.avg_pool2d(full, 2) - half.flip(0)).abs().mean() > 0.4
+    # A fitted picture keeps its view too: less sharp, not cut out of the middle.
+    whole = loader(pictures, crop_area=1.0, mixup=0.0, erase=0.0, rotate=0.0, jitter=0.0)
+    whole = dataclasses.replace(whole, preprocessing=dataclasses.replace(PREPARED, fit="squash"))
+    full, half = (next(iter(whole.epoch(0, size=size))).images_BCHW for size in (32, 16))
+    assert (torch.nn.functional.avg_pool2d(full, 2) - half).abs().mean() < 0.15
+
+
+def test_balance_fills_an_epoch_evenly(pictures):
+    rows = np.arange(0, 50)  # 40 lying, 10 upright
+    uneven = dataclasses.replace(loader(pictures, balance="on"), rows=rows, labels=pictures.samples.labels[rows])
+    assert torch.cat([b.labels_B for b in uneven.epoch(0)]).bincount().tolist() == [25, 25]

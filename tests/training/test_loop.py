@@ -24,6 +24,7 @@ from tapetum.training.signals import Interrupted
 
 SETTINGS = Settings(
     model="compact", size=32, fit="crop", crop_area=0.6, flip="on", jitter=0.1, rotate=0.0, erase=0.0, mixup=0.2, epochs=3,
+    start_size=32, cutmix=0.0, balance="off", rescue="off",
     crops="resized", warp=0.0, pca=0.0, views="one",
     batch=10, optimizer="adamw", lr=0.002, schedule="cosine", weight_decay=0.01, label_smoothing=0.0, ema=0.9, keep="last",
 )  # fmt: skip
@@ -106,13 +107,13 @@ def test_the_epoch_loss_counts_pictures_not_batches(make):
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_kept_epoch_is_in_the_network(make, keep, monkeypatch):
     kept = []
-    end_epoch = loop._end_epoch
+    end_epoch = loop._validate
 
     def spy(task, state):
         kept.append(weights(state.average.network))
         return end_epoch(task, state)
 
-    monkeypatch.setattr(loop, "_end_epoch", spy)
+    monkeypatch.setattr(loop, "_validate", spy)
     # A rate that is far too high makes the last epoch differ from the best.
     task, network = make(keep=keep, epochs=4, lr=0.05, schedule="constant", ema=0.0)
     progress, log = run(task, network)
@@ -203,3 +204,74 @@ def test_a_time_budget_is_kept_and_the_rate_still_falls_to_zero(make):
     assert 2.5 < time.monotonic() - begun < 8
     assert progress.stopped == "time"
     assert log[-1]["lr"] < 0.1 * SETTINGS.lr
+
+
+@pytest.mark.parametrize("steps", [4, 13])
+def test_growing_pictures_survive_an_interruption(make, monkeypatch, steps):
+    grown = dict(size=64, start_size=32, epochs=4)
+    seen = []
+    step = loop._step
+
+    def spy(task, state, scaler, batch, done):
+        seen.append(batch.images_BCHW.shape[-1])
+        step(task, state, scaler, batch, done)
+
+    task, network = make("whole", **grown)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_step", spy)
+        run(task, network)
+    assert seen == [32] * 6 + [48] * 6 + [64] * 12
+    with monkeypatch.context() as patch:
+        stop_after(steps, patch)
+        task, broken = make("broken", **grown)
+        with pytest.raises(Interrupted):
+            run(task, broken)
+    task, resumed = make("broken", **grown)
+    run(task, resumed, resume=True)
+    assert same(weights(network), weights(resumed))
+
+
+def test_of_many_short_epochs_only_some_are_validated_and_none_is_lost(make):
+    progress, log = run(*make(epochs=130, batch=60, size=16))
+    assert [entry["epoch"] for entry in log] == list(range(2, 131, 2))
+    assert progress.epoch == 130
+    assert progress.step == 130
+    assert all(entry["epoch"] > 0 for entry in run(*make("best", epochs=70, batch=60, size=16, keep="best"))[1])
+
+
+def test_a_training_that_does_not_learn_begins_again_more_carefully(make):
+    said = []
+    # At this rate the first steps throw the network where every picture gets the same answer.
+    task, network = make(model="lenet", lr=0.2, epochs=12, mixup=0.0, rescue="on", weight_decay=0.0, ema=0.0)
+    log = []
+    progress = loop.fit(task, network, False, said.append, log.append)
+    assert progress.restarts == 2
+    again = [line for line in said if "starting again" in line]
+    assert "learning rate of 0.05" in again[0]
+    assert "learning rate of 0.0125" in again[1]
+    assert max(entry["lr"] for entry in progress.history) <= 0.0125
+    assert [entry["epoch"] for entry in progress.history] == list(range(1, 13))
+    # And one that learns does not.
+    assert run(*make("well", epochs=8, mixup=0.0, rescue="on"))[0].restarts == 0
+
+
+def test_a_restart_begins_from_the_same_weights(make, monkeypatch):
+    task, network = make(epochs=10, rescue="on", mixup=0.0)
+    fresh = weights(network)
+    starts = []
+    step = loop._step
+
+    def spy(task, state, *rest):
+        if state.progress.step == 0:
+            starts.append((weights(state.network), weights(state.average.network), len(state.optimizer.state)))
+        step(task, state, *rest)
+
+    monkeypatch.setattr(loop, "_step", spy)
+    monkeypatch.setattr(loop, "_FLAT", 0.0)  # whatever it learns counts as nothing
+    progress, _ = run(task, network)
+    assert progress.restarts == 2
+    assert len(starts) == 3
+    for network_then, average_then, optimizer_states in starts:
+        assert same(fresh, network_then)
+        assert same(fresh, average_then)
+        assert optimizer_states == 0

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from tapetum.config import Recipe
-from tapetum.training.optim import Average, learning_rate, loss, make_optimizer
+from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
 
 NOTES = Recipe(
     model="lenet", size=32, fit="crop", crop_area=0.5, flip="on", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, epochs=10,
+    start_size=32, cutmix=0.0, balance="off", rescue="off",
     crops="resized", warp=0.0, pca=0.0, views="one",
     batch=32, optimizer="sgd", lr=0.001, schedule="constant", weight_decay=0.0, label_smoothing=0.0, ema=0.0, keep="best",
 )  # fmt: skip
@@ -112,3 +113,14 @@ def test_steps_divide_the_rate_by_ten_three_times():
     rates = [learning_rate(recipe, k / 100) for k in range(100)]
     assert sorted({round(rate, 9) for rate in rates}) == [1e-5, 1e-4, 1e-3, 1e-2]
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(("start", "end"), [(64, 128), (96, 96), (50, 97), (32, 33)])
+def test_pictures_grow_to_their_size_in_steps(start, end):
+    recipe = dataclasses.replace(NOTES, start_size=start, size=end)
+    sizes = [picture_size(recipe, share / 200) for share in range(201)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == start
+    assert all(size == end for size in sizes[150:])
+    assert len(set(sizes)) == 1 + -(-(end - start) // 16)
+    assert all((end - size) % 16 == 0 or size == start for size in sizes)

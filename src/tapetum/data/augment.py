@@ -28,14 +28,41 @@ _PCA = slice(4 * _TRIES + 15, 4 * _TRIES + 18)
 NUM_RANDOMS = 4 * _TRIES + 18
 
 
-def randoms(seed: int, epoch: int, index: int) -> np.ndarray:
-    """The numbers in [0, 1) that decide one picture's augmentation in one epoch, float64 (NUM_RANDOMS,)."""
-    return np.random.Generator(np.random.Philox(key=[seed, 1], counter=[0, 0, epoch, index])).random(NUM_RANDOMS)
+def randoms(seed: int, epoch: int, index: int, showing: int = 0) -> np.ndarray:
+    """The numbers in [0, 1) that decide one picture's augmentation in one epoch, float64 (NUM_RANDOMS,).
+
+    `showing` counts how often the picture was shown before in this epoch.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, 1], counter=[0, showing, epoch, index])).random(NUM_RANDOMS)
 
 
 def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
     """The order in which an epoch shows its `count` pictures: a permutation, a function of (seed, epoch)."""
-    return np.random.Generator(np.random.Philox(key=[seed, 2], counter=[0, 0, epoch, 0])).permutation(count)
+    return _generator(seed, epoch).permutation(count)
+
+
+def balanced(seed: int, epoch: int, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An order in which every class that has pictures comes equally often, and how often each picture came before in it.
+
+    It is as long as `labels`. Of a large class some pictures are left out of this epoch, those of a small one come again.
+    """
+    generator = _generator(seed, epoch)
+    classes = np.unique(labels)
+    # Of the remainder each epoch gives to other classes.
+    quotas = np.full(len(classes), len(labels) // len(classes))
+    quotas[generator.permutation(len(classes))[: len(labels) % len(classes)]] += 1
+    order, showing = [], []
+    for label, quota in zip(classes, quotas, strict=True):
+        members = np.flatnonzero(labels == label)
+        passes = -(-quota // len(members))
+        order.append(np.concatenate([generator.permutation(members) for _ in range(passes)])[:quota])
+        showing.append(np.repeat(np.arange(passes), len(members))[:quota])
+    mixed = generator.permutation(len(labels))
+    return np.concatenate(order)[mixed], np.concatenate(showing)[mixed]
+
+
+def _generator(seed: int, epoch: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed, 2], counter=[0, 0, epoch, 0]))
 
 
 def crop_box(height: int, width: int, smallest_area: float, u: np.ndarray) -> tuple[int, int, int, int]:
@@ -147,16 +174,33 @@ def erase(images_BCHW: torch.Tensor, share: float, u_BN: np.ndarray) -> torch.Te
 
 
 def mix(
-    images_BCHW: torch.Tensor, targets_BK: torch.Tensor, alpha: float, seed: int, place: Sequence[int]
+    images_BCHW: torch.Tensor,
+    targets_BK: torch.Tensor,
+    mixup: float,
+    cutmix: float,
+    seed: int,
+    place: Sequence[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each picture and its target blended with another's of the batch (Zhang et al. 2018, mixup); alpha 0 = untouched.
+    """Each picture and its target mixed with another's of the batch; both strengths (alpha) 0 = untouched.
 
-    One blend share from Beta(alpha, alpha) a batch, a function of the seed and of `place` (epoch, step in it).
+    mixup (Zhang et al. 2018) blends the two; CutMix (Yun et al. 2019) pastes a rectangle of one into the other, and the target
+    follows the area. With both, each batch takes one of them. One share from Beta(alpha, alpha) a batch, and all that is random
+    a function of the seed and of `place` (epoch, step in it).
     """
-    if alpha == 0:
+    if mixup == 0 and cutmix == 0:
         return images_BCHW, targets_BK
     generator = np.random.Generator(np.random.Philox(key=[seed, 3], counter=[0, 0, *place]))
-    share = float(generator.beta(alpha, alpha))
+    pasted = cutmix > 0 and (mixup == 0 or generator.random() < 0.5)
+    share = float(generator.beta(cutmix, cutmix) if pasted else generator.beta(mixup, mixup))
     partner = torch.from_numpy(generator.permutation(len(images_BCHW))).to(images_BCHW.device)
-    images = torch.lerp(images_BCHW[partner], images_BCHW, share)
-    return images, torch.lerp(targets_BK[partner], targets_BK, share)
+    if pasted:
+        size = images_BCHW.shape[-1]
+        side = size * math.sqrt(1 - share)
+        top, left = (max(0, round(u * size - side / 2)) for u in generator.random(2))
+        bottom, right = min(size, round(top + side)), min(size, round(left + side))
+        images_BCHW = images_BCHW.clone()
+        images_BCHW[:, :, top:bottom, left:right] = images_BCHW[partner, :, top:bottom, left:right]
+        share = 1 - (bottom - top) * (right - left) / size**2
+    else:
+        images_BCHW = torch.lerp(images_BCHW[partner], images_BCHW, share)
+    return images_BCHW, torch.lerp(targets_BK[partner], targets_BK, share)

@@ -38,7 +38,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingLoader:
-    """The training pictures of a run. `epoch(e, start)` gives the batches of epoch e from step `start` on."""
+    """The training pictures of a run. `epoch(e, start, size)` gives the batches of epoch e from step `start` on."""
 
     pictures: Pictures
     rows: np.ndarray
@@ -63,23 +63,33 @@ class TrainingLoader:
         """Steps an epoch. The last batch may be smaller, as in the study notes; none is dropped."""
         return -(-len(self.rows) // self.recipe.batch)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch in its own order, from step `start` on; skipping costs no decoding."""
-        order = augment.shuffled(self.seed, epoch, len(self.rows))
-        for step in range(start, len(self)):
-            chosen = order[step * self.recipe.batch : (step + 1) * self.recipe.batch]
-            yield self._batch(epoch, step, chosen)
+    def epoch(self, epoch: int, start: int = 0, size: int | None = None) -> Iterator[Batch]:
+        """The batches of one epoch in its own order, from step `start` on; skipping costs no decoding.
 
-    def _batch(self, epoch: int, step: int, chosen: np.ndarray) -> Batch:
-        recipe, size = self.recipe, self.preprocessing.size
-        u_BN = np.stack([augment.randoms(self.seed, epoch, int(self.rows[i])) for i in chosen])
+        `size`: side of the pictures, where it is not that of the preprocessing.
+        """
+        prepared = self.preprocessing if size is None else self.preprocessing.at(size)
+        if self.recipe.balance == "on":
+            order, showing = augment.balanced(self.seed, epoch, self.labels)
+        else:
+            order = augment.shuffled(self.seed, epoch, len(self.rows))
+            showing = np.zeros_like(order)
+        for step in range(start, len(self)):
+            part = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
+            yield self._batch((epoch, step), order[part], showing[part], prepared)
+
+    def _batch(self, place: tuple[int, int], chosen: np.ndarray, showing: np.ndarray, prepared: Preprocessing) -> Batch:
+        recipe, size = self.recipe, prepared.size
+        u_BN = np.stack(
+            [augment.randoms(self.seed, place[0], int(self.rows[i]), n) for i, n in zip(chosen, showing, strict=True)]
+        )
         squares_BHWC = np.empty((len(chosen), size, size, 3), np.uint8)
         for square, i, u in zip(squares_BHWC, chosen, u_BN, strict=True):
             picture = self.pictures[int(self.rows[i])]
             if recipe.crops == "shifted":
-                picture = augment.shifted_crop(fit(picture, self.preprocessing, self.preprocessing.resize), size, u)
+                picture = augment.shifted_crop(fit(picture, prepared, prepared.resize), size, u)
             elif recipe.crop_area == 1 or recipe.fit == "center":  # crops of a centred picture keep its scale
-                picture = fit(picture, self.preprocessing, size)
+                picture = fit(picture, prepared, size)
             area = 1.0 if recipe.crops == "shifted" else recipe.crop_area
             square[:] = augment.crop_and_flip(picture, size, area, recipe.flip == "on", u)
 
@@ -88,12 +98,12 @@ class TrainingLoader:
         images = augment.shift_colours(images, recipe.pca, self.colours, u_BN)
         images = augment.distort(images, recipe.rotate, recipe.warp, u_BN)
         images = augment.erase(images, recipe.erase, u_BN)
-        images = normalize(images, self.preprocessing)
+        images = normalize(images, prepared)
 
         labels = torch.from_numpy(self.labels[chosen]).to(self.device)
         targets = torch.nn.functional.one_hot(labels, self.num_classes).float()
         targets = targets.mul_(1 - recipe.label_smoothing).add_(recipe.label_smoothing / self.num_classes)
-        images, targets = augment.mix(images, targets, recipe.mixup, self.seed, (epoch, step))
+        images, targets = augment.mix(images, targets, recipe.mixup, recipe.cutmix, self.seed, place)
         return Batch(
             images_BCHW=images.contiguous(memory_format=torch.channels_last),
             targets_BK=targets,

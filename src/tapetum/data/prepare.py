@@ -8,6 +8,7 @@ Training puts random crops (`augment`) in the place of `fit`; everything else is
 Letters in names: B pictures, H height, W width, C channels, S side of the square.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -49,6 +50,10 @@ class Preprocessing:
     def side(self) -> int:
         """Side of the uint8 square that a picture becomes before its views are cut out."""
         return self.resize if self.views == "ten" else self.size
+
+    def at(self, size: int) -> "Preprocessing":
+        """The same view of a picture in another size: all sides in proportion."""
+        return dataclasses.replace(self, size=size, resize=max(size, round(self.resize * size / self.size)))
 
 
 def resize(picture_HWC: np.ndarray, height: int, width: int) -> np.ndarray:

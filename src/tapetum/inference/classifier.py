@@ -23,10 +23,13 @@ from tapetum.config import Fit, Views
 from tapetum.data.decode import BadPicture, decode, to_rgb
 from tapetum.data.prepare import Preprocessing, fit, reduce, to_input, views
 from tapetum.errors import UserError
+from tapetum.models.ensemble import Ensemble
 
 MODEL_FILE = "model.safetensors"
 BATCH = 32
 _FORMAT = 2
+# No file may ask for more networks than this.
+_MOST_MEMBERS = 100
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 
@@ -110,6 +113,7 @@ class Classifier:
             "tapetum": tapetum.__version__,
             "torch": torch.__version__,
             "network": self.network_name,
+            "members": len(self.network.members) if isinstance(self.network, Ensemble) else 1,
             "classes": list(self.classes_),
             "preprocessing": dataclasses.asdict(self.preprocessing),
         }
@@ -146,8 +150,12 @@ def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str
     if len(set(classes)) < 2 or not all(isinstance(name, str) for name in classes):
         raise ValueError("class names that are not two or more different texts")
     preprocessing = _preprocessing(about["preprocessing"])
+    members = about.get("members", 1)
+    if not isinstance(members, int) or not 1 <= members <= _MOST_MEMBERS:
+        raise ValueError(f"{members!r} members")
     with torch.device("meta"):  # shapes first: a file cannot ask for more memory than its tensors have
-        network = models.build(about["network"], len(classes), preprocessing.size)
+        networks = [models.build(about["network"], len(classes), preprocessing.size) for _ in range(members)]
+    network = Ensemble(networks) if members > 1 else networks[0]
     for name, tensor in network.state_dict().items():
         if name not in tensors or tensors[name].shape != tensor.shape:
             raise ValueError(f"tensor {name} is missing or of another shape")

@@ -49,6 +49,8 @@ class Entry:
 
 
 _ENTRIES: dict[str, Entry] = {}
+# Families of networks that are too many to list: a prefix of the name, and a function from the name to its entry.
+_FAMILIES: dict[str, Callable[[str], Entry]] = {}
 
 
 def register(name: str, **about: Any) -> Callable[[Builder], Builder]:
@@ -66,6 +68,16 @@ def register(name: str, **about: Any) -> Callable[[Builder], Builder]:
     return put
 
 
+def provide(prefix: str) -> Callable[[Callable[[str], Entry]], Callable[[str], Entry]]:
+    """Let a function answer for all names that begin with `prefix`; it makes the entry, or raises UserError."""
+
+    def put(find: Callable[[str], Entry]) -> Callable[[str], Entry]:
+        _FAMILIES[prefix] = find
+        return find
+
+    return put
+
+
 def names() -> tuple[str, ...]:
     """The names of all networks, in the order in which they were registered: the oldest idea first."""
     return tuple(_ENTRIES)
@@ -77,8 +89,12 @@ def entry(name: str) -> Entry:
     Raises:
         UserError: there is no network of that name.
     """
+    for prefix, find in _FAMILIES.items():
+        if name.startswith(prefix):
+            return find(name)
     if name not in _ENTRIES:
-        raise UserError(f"no network is called '{name}'.{did_you_mean(name, _ENTRIES)} Known: {', '.join(_ENTRIES)}.")
+        known = [*_ENTRIES, *(f"{prefix}NAME" for prefix in _FAMILIES)]
+        raise UserError(f"no network is called '{name}'.{did_you_mean(name, _ENTRIES)} Known: {', '.join(known)}.")
     return _ENTRIES[name]
 
 
@@ -137,15 +153,26 @@ def place(network: nn.Module, name: str, devices: Sequence[torch.device]) -> nn.
     return network.place(devices)  # type: ignore[operator]
 
 
-def _misfit(found: Entry, num_classes: int, size: int) -> str:
-    """Why a size does not fit: the first layer that is larger than its input; "" if all fit. Costs no memory."""
+def takes(name: str, size: int, other: int) -> bool:
+    """Whether the network that was built for pictures of `size` also takes those of `other`. Costs no memory."""
+    try:
+        return not _misfit(entry(name), 2, size, other)
+    except RuntimeError:  # a linear layer that wants one number of inputs
+        return False
+
+
+def _misfit(found: Entry, num_classes: int, size: int, shown: int | None = None) -> str:
+    """Why a size does not fit: the first layer that is larger than its input; "" if all fit. Costs no memory.
+
+    `shown`: side of the pictures, where it is not the size for which the network is built.
+    """
     try:
         with torch.device("meta"):
             network = found.build(num_classes, size)
             for name, layer in network.named_modules():
                 if hasattr(layer, "kernel_size"):
                     layer.register_forward_pre_hook(lambda layer, inputs, name=name: _refuse_small(layer, inputs, name))
-            network.eval()(torch.empty(1, found.channels, size, size))
+            network.eval()(torch.empty(1, found.channels, shown or size, shown or size))
     except Misfit as misfit:
         return str(misfit)
     return ""

@@ -30,6 +30,12 @@ class Progress:
     """Time spent, summed over resumed sittings."""
     lr: float = 0.0
     """Learning rate of the last step."""
+    size: int = 0
+    """Side of this epoch's pictures; 0 between epochs."""
+    began: float = 0.0
+    """Seconds that had gone when the training began, or last began again."""
+    restarts: int = 0
+    """How often the training began again because it did not learn; each time with a quarter of the learning rate."""
     loss_sum: float = 0.0
     """Sum of the losses of this epoch's pictures so far."""
     correct: float = 0.0
@@ -111,9 +117,20 @@ def _match_strides(optimizer: torch.optim.Optimizer) -> None:
                 state[name] = torch.empty_like(parameter).copy_(value)
 
 
+def forget(folder: Path) -> None:
+    """Remove all checkpoints of `folder`."""
+    for file in _files(folder):
+        file.unlink(missing_ok=True)
+
+
+def exists(folder: Path) -> bool:
+    """Whether `folder` holds a checkpoint."""
+    return bool(_files(folder))
+
+
 def refuse_missing(folder: Path) -> None:
     """Raise a UserError if `folder` holds no checkpoint."""
-    if not _files(folder):
+    if not exists(folder):
         raise UserError(f"{folder.parent} holds no checkpoint to resume from. Leave --resume out to start.")
 
 

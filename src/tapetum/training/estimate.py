@@ -9,16 +9,19 @@ from tapetum import models
 from tapetum.config import Recipe
 from tapetum.models.summary import summarize
 from tapetum.training.memory import keep_freed_memory
-from tapetum.training.optim import loss, make_optimizer
+from tapetum.training.optim import loss, make_optimizer, picture_size
 
 # Python, torch and the libraries, before any picture.
 _BASE_BYTES = 450 * 1024**2
 
 
-def seconds_per_step(network: torch.nn.Module, recipe: Recipe, num_classes: int, device: torch.device) -> float:
-    """Seconds that one training step takes here, measured on a copy of `network` with a batch of noise.
+def seconds_per_step(
+    network: torch.nn.Module, recipe: Recipe, num_classes: int, device: torch.device, mixed: bool = False
+) -> float:
+    """Seconds that a training step takes here on average, measured on a copy of `network` with batches of noise.
 
-    A few steps are a good guess, not a promise; the progress bar corrects it as the training runs.
+    A few steps of the full size are a good guess, not a promise; the progress bar corrects it as the training runs. Smaller
+    pictures at the beginning are reckoned by their area.
     """
     keep_freed_memory()  # as the training will
     trial = copy.deepcopy(network).train()
@@ -31,7 +34,8 @@ def seconds_per_step(network: torch.nn.Module, recipe: Recipe, num_classes: int,
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         targets_BK = torch.full((count, num_classes), 1 / num_classes, device=device)
         start = time.perf_counter()
-        value = loss(trial(images_BCHW), targets_BK, torch.ones(count, device=device))
+        with torch.autocast(device.type, enabled=mixed):
+            value = loss(trial(images_BCHW).float(), targets_BK, torch.ones(count, device=device))
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -40,7 +44,9 @@ def seconds_per_step(network: torch.nn.Module, recipe: Recipe, num_classes: int,
 
     step(2)  # the first step also sets the optimizer up
     first = step(recipe.batch)  # and the first of its size the kernels and the memory
-    return min(step(recipe.batch) for _ in range(1 if first > 1 else 3))
+    full = min(step(recipe.batch) for _ in range(1 if first > 1 else 3))
+    areas = [(picture_size(recipe, i / 100) / recipe.size) ** 2 for i in range(100)]
+    return full * sum(areas) / len(areas)
 
 
 def memory_bytes(network: torch.nn.Module, recipe: Recipe) -> int:

@@ -1,11 +1,14 @@
 """The training loop, in the order in which the machine works.
 
-Every epoch has a training phase and a validation phase. The loss of an epoch is the mean over its pictures: each batch's
-mean loss counts as often as the batch has pictures, since the last batch may be smaller. Validation goes through
-`inference.probabilities`, the code that predicts, with the averaged weights where there are any. What is random is a
-function of the seed, the epoch and the step, so a training that is interrupted goes on to the same result, to the bit.
+Every epoch has a training phase and a validation phase (of hundreds of short epochs only every few have). The loss of an epoch
+is the mean over its pictures: each batch's mean loss counts as often as the batch has pictures, since the last batch may be
+smaller. Validation goes through `inference.probabilities`, the code that predicts, with the averaged weights where there are
+any. What is random is a function of the seed, the epoch and the step, so a training that is interrupted goes on to the same
+result, to the bit. One that does not learn begins again, more carefully.
 """
 
+import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -25,13 +28,17 @@ from tapetum.inference.classifier import probabilities
 from tapetum.training import checkpoint
 from tapetum.training.checkpoint import Progress, State
 from tapetum.training.memory import keep_freed_memory
-from tapetum.training.optim import Average, learning_rate, loss, make_optimizer
+from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
 from tapetum.training.signals import Interrupted, StopRequest
 
 # A running training is put on the disk at the end of an epoch, but not more often than this.
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 # Hundreds of short epochs need no line each; the progress bar moves all the same.
 _SECONDS_BETWEEN_LINES = 4.0
+_MOST_VALIDATIONS = 60
+# A training that after this share of its steps has a loss above this share of guessing's starts again, twice at most, each time
+# with this part of its learning rate.
+_ASKED, _FLAT, _MOST_RESTARTS, _SAFER = 0.3, 0.99, 2, 0.25
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Task:
     """The network's output for "none of these classes" in the loss, where its paper has one."""
     deadline: float = math.inf
     """Seconds that the training may take, its validations included."""
+    keep_end: bool = False
+    """Leave a checkpoint of the end too: a resumed training that had ended gives its network without a step."""
 
 
 def fit(
@@ -74,24 +83,34 @@ def fit(
     """
     keep_freed_memory()
     recipe, steps = task.recipe, len(task.training)
+    fresh = copy.deepcopy(network.state_dict()) if recipe.rescue == "on" else {}
     state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe))
     if resume:
         checkpoint.restore(task.folder, state, task.identity)
         for entry in state.progress.history:
             log(entry)
-        say(f"resumed in epoch {state.progress.epoch + 1} of {recipe.epochs}, after step {state.progress.step:,}")
+        if not state.progress.stopped:
+            say(f"resumed in epoch {state.progress.epoch + 1} of {recipe.epochs}, after step {state.progress.step:,}")
     # Half precision that is switched off is a scaler that is switched off, not another way through the step.
     scaler = torch.amp.GradScaler(task.device.type, enabled=task.mixed and task.device.type == "cuda")
     progress, start = state.progress, time.monotonic() - state.progress.seconds
     saved_at, said_at, validating = time.monotonic(), -math.inf, 0.0
     total = recipe.epochs * steps
+    # Where the last epoch counts, validation only informs, and need not take the time of many short epochs.
+    every = 1 if recipe.keep == "best" else max(1, recipe.epochs // _MOST_VALIDATIONS)
+
+    def share_done() -> float:
+        # A time budget is a second clock for the same schedule: whichever is further decides.
+        budget = task.deadline - validating - progress.began
+        return max(progress.step / total, (progress.seconds - progress.began) / max(1e-9, budget))
+
     bar = tqdm(total=total, initial=progress.step, desc="training", unit="step", leave=False, disable=None)
     with StopRequest() as stop, bar:
         while progress.epoch < recipe.epochs and not progress.stopped:
             network.train()
-            for batch in task.training.epoch(progress.epoch, start=progress.step - progress.epoch * steps):
-                # A time budget is a second clock for the same schedule: whichever is further decides.
-                done = max(progress.step / total, progress.seconds / max(1e-9, task.deadline - validating))
+            progress.size = progress.size or picture_size(recipe, share_done())
+            for batch in task.training.epoch(progress.epoch, progress.step - progress.epoch * steps, progress.size):
+                done = share_done()
                 if done >= 1:
                     progress.stopped = "time"
                     break
@@ -103,11 +122,15 @@ def fit(
                     raise Interrupted(
                         f"stopped after step {progress.step:,} of {total:,}", stop.signal_number, task.folder.parent
                     )
+            if progress.step > progress.epoch * steps:  # unless the time was up before this epoch's first step
+                progress.epoch, progress.size = progress.epoch + 1, 0
             if progress.seen == 0:
-                break  # the time was up before this epoch's first step
+                break
+            if progress.epoch % every and progress.epoch < recipe.epochs and not progress.stopped:
+                continue
 
             before = time.monotonic()
-            entry = _end_epoch(task, state)
+            entry = _validate(task, state)
             progress.seconds = time.monotonic() - start
             validating = 1.2 * (time.monotonic() - before)
             entry["seconds"] = round(progress.seconds, 3)
@@ -117,11 +140,20 @@ def fit(
             if time.monotonic() - said_at > _SECONDS_BETWEEN_LINES or progress.stopped or progress.epoch == recipe.epochs:
                 say(_epoch_line(entry, recipe.epochs))
                 said_at = time.monotonic()
+            if _learns_nothing(task, progress, share_done()):
+                _restart(task, state, fresh)
+                bar.reset()
+                say(
+                    f"after epoch {entry['epoch']} the loss is still {entry['train_loss']:.3f}, as good as guessing: starting "
+                    f"again with a learning rate of {_rate(recipe, progress):g}"
+                )
             if time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
                 checkpoint.save(task.folder, state, task.identity)
                 saved_at = time.monotonic()
 
     progress.stopped = progress.stopped or "epochs"
+    if task.keep_end:
+        checkpoint.save(task.folder, state, task.identity)
     network.load_state_dict(state.best if recipe.keep == "best" else state.average.network.state_dict())
     return progress
 
@@ -129,7 +161,7 @@ def fit(
 def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, done: float) -> None:
     """One training step: forward, backward, update; its loss and hits go into the epoch's sums."""
     progress = state.progress
-    progress.lr = learning_rate(task.recipe, done)
+    progress.lr = learning_rate(task.recipe, done) * _SAFER**progress.restarts
     for group in state.optimizer.param_groups:
         group["lr"] = progress.lr
     # Dropout draws from here: what it drops depends on the seed and the step, not on what ran before.
@@ -154,8 +186,8 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
     progress.seen += pictures
 
 
-def _end_epoch(task: Task, state: State) -> dict[str, Any]:
-    """Validate, keep a copy of the weights if they are the best so far, and empty the sums for the next epoch."""
+def _validate(task: Task, state: State) -> dict[str, Any]:
+    """Measure the validation pictures, keep a copy of the weights if they are the best so far, and empty the sums."""
     progress, network = state.progress, state.average.network
     found_NK = probabilities(network, task.validation, task.training.preprocessing, task.device)
     accuracy = metrics.accuracy(task.validation_labels, found_NK.argmax(1))
@@ -164,11 +196,11 @@ def _end_epoch(task: Task, state: State) -> dict[str, Any]:
     # Ties in accuracy are common on few pictures; the smaller loss decides them.
     best_loss = math.inf if progress.best_loss is None else progress.best_loss
     if (accuracy.value, -val_loss) > (progress.best_accuracy, -best_loss):
-        progress.best_epoch, progress.best_accuracy, progress.best_loss = progress.epoch + 1, accuracy.value, val_loss
+        progress.best_epoch, progress.best_accuracy, progress.best_loss = progress.epoch, accuracy.value, val_loss
         # Copies, not references: state_dict() points to the weights that the next step changes.
         state.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     entry = {
-        "epoch": progress.epoch + 1,
+        "epoch": progress.epoch,
         "train_loss": progress.loss_sum / progress.seen,
         "train_accuracy": progress.correct / progress.seen,
         "val_loss": val_loss,
@@ -176,9 +208,36 @@ def _end_epoch(task: Task, state: State) -> dict[str, Any]:
         "val_n": accuracy.n,
         "lr": progress.lr,
     }
-    progress.epoch += 1
     progress.loss_sum = progress.correct = progress.seen = 0.0
     return entry
+
+
+def _learns_nothing(task: Task, progress: Progress, done: float) -> bool:
+    """Whether it is time to ask, and the last epoch's loss is no better than that of answering with the classes' shares."""
+    if task.recipe.rescue == "off" or progress.restarts == _MOST_RESTARTS or not _ASKED <= done < 1:
+        return False
+    shares_K = np.bincount(task.training.labels) / len(task.training.labels)
+    if task.recipe.balance == "on":
+        shares_K = np.full(np.count_nonzero(shares_K), 1 / np.count_nonzero(shares_K))
+    guessing = -(shares_K * np.log(shares_K.clip(1e-12))).sum()
+    return progress.history[-1]["train_loss"] > _FLAT * guessing
+
+
+def _restart(task: Task, state: State, fresh: dict[str, torch.Tensor]) -> None:
+    """Put everything back to the start but the clock, and lower the learning rate."""
+    checkpoint.forget(task.folder)
+    state.network.load_state_dict(fresh)
+    state.average.network.load_state_dict(fresh)
+    state.optimizer.state.clear()
+    state.best = {}
+    progress = state.progress
+    begun = Progress(seconds=progress.seconds, began=progress.seconds, restarts=progress.restarts + 1)
+    for field in dataclasses.fields(Progress):
+        setattr(progress, field.name, getattr(begun, field.name))
+
+
+def _rate(recipe: Recipe, progress: Progress) -> float:
+    return recipe.lr * _SAFER**progress.restarts
 
 
 def _refuse_divergence(value: float, what: str, task: Task, progress: Progress) -> None:

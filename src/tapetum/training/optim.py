@@ -12,6 +12,8 @@ _WARM_UP = 0.05
 # Krizhevsky et al. 2012 divided the rate by ten three times, each time that the validation error stopped falling. When, they do
 # not say; fixed places keep the rate a function of the progress.
 _DROPS = (0.5, 0.75, 0.9)
+# Pictures grow over this share of a training, in steps of so many pixels; the rest of it is for the full size.
+_GROWTH, _STEP = 0.75, 16
 
 
 def make_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -38,6 +40,17 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
         # From a tenth, not from nothing: the first step is to count too.
         return recipe.lr * (0.1 + 0.9 * progress / _WARM_UP)
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - _WARM_UP) / (1 - _WARM_UP))))
+
+
+def picture_size(recipe: Recipe, progress: float) -> int:
+    """Side of the training pictures when a share `progress` (0 to 1) of the training is done.
+
+    From `start_size` to `size` in steps of 16 pixels. Small pictures cost little and show shapes first; the network sees far
+    more of them in the same time (progressive resizing, Howard 2018; Tan & Le 2021, EfficientNetV2, section 4).
+    """
+    steps = -(-(recipe.size - recipe.start_size) // _STEP)
+    left = max(0, steps - int(progress / _GROWTH * (steps + 1)))
+    return recipe.size - left * _STEP if left < steps else recipe.start_size
 
 
 def loss(

@@ -4,6 +4,7 @@ Three recipes. `notes` is the study notes' training, `paper` that of the network
 pictures; its numbers come from the experiments recorded in benchmarks/LOG.md.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +42,16 @@ def choose(settings: Settings, facts: Facts) -> tuple[Recipe, str]:
     """
     choices, why = {"auto": _auto, "notes": _notes, "paper": _paper}[settings.recipe](settings, facts)
     recipe = decide(settings, choices)
+    if not recipe.start_size:  # no growth, unless somebody chose some
+        recipe = dataclasses.replace(recipe, start_size=recipe.size)
     models.entry(recipe.model)
+    if recipe.start_size > recipe.size:
+        raise UserError(f"start_size {recipe.start_size} with size {recipe.size}: expected one that is not larger than size.")
+    if recipe.start_size < recipe.size and not models.takes(recipe.model, recipe.size, recipe.start_size):
+        raise UserError(
+            f"start_size {recipe.start_size}: {recipe.model} at size {recipe.size} takes no pictures of that size. "
+            "Use a larger start_size, or a network that ends in an average."
+        )
     return recipe, why
 
 
@@ -70,8 +80,9 @@ def preprocessing(recipe: Recipe) -> Preprocessing:
 
 # Nothing random, nothing averaged: what a recipe does not name.
 _PLAIN: dict[str, Any] = {
-    "fit": "crop", "crop_area": 1.0, "crops": "resized", "flip": "off", "jitter": 0.0, "rotate": 0.0, "warp": 0.0, "pca": 0.0,
-    "erase": 0.0, "mixup": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "ema": 0.0, "keep": "last", "views": "one",
+    "start_size": 0, "fit": "crop", "crop_area": 1.0, "crops": "resized", "flip": "off", "jitter": 0.0, "rotate": 0.0,
+    "warp": 0.0, "pca": 0.0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0, "balance": "off", "weight_decay": 0.0,
+    "label_smoothing": 0.0, "ema": 0.0, "rescue": "off", "keep": "last", "views": "one",
 }  # fmt: skip
 
 
