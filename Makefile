@@ -35,7 +35,7 @@ format: $(STAMP)  ## put the source into shape
 bench: $(STAMP)  ## the slow trainings and the speed ratios (tens of minutes)
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/mnist.py --recipe paper
+	$(BIN)/python benchmarks/accuracy.py MNIST --networks lenet5-1998 --set recipe=paper --seeds 3
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) dist build tapetum-demo .pytest_cache .mypy_cache .ruff_cache

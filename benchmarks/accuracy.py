@@ -1,63 +1,202 @@
-"""Accuracy on a track: networks and seeds, trained and then judged on photos that neither trained nor chose anything.
+"""Accuracy on a track: networks and seeds, trained and then judged on pictures that neither trained nor chose anything.
 
-    python benchmarks/accuracy.py --networks lenet --seeds 5 --recipe auto
-    python benchmarks/accuracy.py --networks lenet-textbook --seeds 5 --recipe notes
+    python benchmarks/accuracy.py T400 --networks lenet compact --seeds 5
+    python benchmarks/accuracy.py T400 --networks compact --set members=5 --seeds 3
+    python benchmarks/accuracy.py T400 --networks auto --set minutes=1 --seeds 3
+    python benchmarks/accuracy.py MNIST --networks lenet5-1998 --set recipe=paper warp=0.1 epochs=40
+    python benchmarks/accuracy.py FOLDER --judge OTHER_FOLDER --networks auto
+    python benchmarks/accuracy.py --table
 
-The track is T400: the study book's 400 photos train (its own split of cat and dog 0 to 250), the 1,500 photos 251 to 1000
-judge. Prints one line a run and, at the end, rows for RESULTS.md: mean, standard deviation, 95 % interval of the mean
-(Student's t), seeds.
+A track trains on one set of pictures and is judged on another:
+
+    T400    the study book's 400 photos (its own split of cat and dog 0 to 250); judged on 251 to 1000, 1,500 photos
+    T2000   cat and dog 0 to 999 of the 180-pixel collection; judged on 1500 to 2499, 2,000 photos (Chollet's test photos)
+    T20k    all of the 180-pixel collection but 1500 to 1999 and their twins; judged on these, 1,000 photos
+    MNIST   57,000 of the 60,000 training digits; judged on the 10,000 test digits
+
+Every run is appended to accuracy.jsonl, with its settings, seconds, machine and versions; `--table` puts the means over seeds
+into RESULTS.md (Student's t). Photos of the book's notes are judged from the model of the last epoch, never from the best.
 """
 
 import argparse
+import json
 import platform
 import shutil
+import sys
 import tempfile
 import time
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 import tapetum
 from tapetum.evaluation.evaluate import evaluate
+from tapetum.evaluation.metrics import mean_interval
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "cats-dogs"
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent.parent / "shared" / "data"
+RUNS, RESULTS = HERE / "accuracy.jsonl", HERE / "RESULTS.md"
+MARKS = "<!-- accuracy: written by benchmarks/accuracy.py --table -->", "<!-- end of accuracy -->"
+# The same photos as some of 1500 to 2499 under other numbers (shared/data/README.md).
+TWINS = {("Cat", 10052), ("Cat", 10273), ("Cat", 12408), ("Dog", 8087), ("Dog", 3082)}
+# Judged photos that also stand in the training's validation part, where only the log sees them.
+WATCHED = 200
+
+
+@dataclass(frozen=True)
+class Track:
+    """What trains, how, and what judges."""
+
+    train: Path
+    options: dict[str, Any]
+    judge: Path | None
+    """None: the data's own test part."""
+    numbers: str = "all"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--networks", nargs="+", default=["lenet", "lenet-textbook"])
-    parser.add_argument("--recipe", choices=["auto", "notes"], default="auto", help="textbook networks get the notes'")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("track", nargs="?", help="T400, T2000, T20k, MNIST, or a folder of labelled pictures")
+    parser.add_argument("--judge", type=Path, help="labelled pictures that judge (with a folder as track)")
+    parser.add_argument("--networks", nargs="+", default=["auto"])
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, as of tapetum train")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="how many, from 0; or first and last")
+    parser.add_argument("--note", default="", help="a word kept with the runs, such as what they are compared with")
+    parser.add_argument("--table", action="store_true", help="write the means into RESULTS.md and stop")
     args = parser.parse_args()
-    rows = []
-    for network in args.networks:
-        recipe = "notes" if network.endswith("-textbook") else args.recipe
-        accuracies, seconds = [], []
-        for seed in range(args.seeds):
-            folder = Path(tempfile.mkdtemp())
-            begun = time.monotonic()
-            run = tapetum.train(
-                args.data, folder / "run", split="notes", recipe=recipe, model=network, seed=seed, say=lambda line: None
-            )
-            seconds.append(time.monotonic() - begun)
-            found = evaluate(run.folder, args.data, numbers="251-1000").metrics
-            accuracies.append(found.accuracy.value)
-            print(f"{network} seed {seed}: {found.accuracy}, log-loss {found.log_loss:.3f}, {seconds[-1]:.0f} s", flush=True)
-            shutil.rmtree(folder)
-        mean, spread = np.mean(accuracies), np.std(accuracies, ddof=1)
-        half = stats.t.ppf(0.975, args.seeds - 1) * spread / np.sqrt(args.seeds)
+    if args.table:
+        write_table()
+        return
+    if args.track is None:
+        sys.exit("expected a track: T400, T2000, T20k, MNIST or a folder")
+    options = dict(value(pair) for pair in args.set)
+    first, last = (0, args.seeds[0] - 1) if len(args.seeds) == 1 else args.seeds
+    with tempfile.TemporaryDirectory() as scratch:
+        track = find_track(args.track, args.judge, Path(scratch))
+        for network in args.networks:
+            for seed in range(first, last + 1):
+                entry = one_run(args.track, track, network, seed, options, Path(scratch) / "run")
+                entry["note"] = args.note
+                with RUNS.open("a", encoding="utf-8") as file:
+                    print(json.dumps(entry), file=file)
+                told = f"{network} seed {seed} {options}: {entry['accuracy']:.2%}, {entry['training_seconds']:.0f} s"
+                print(told, flush=True)
+
+
+def value(pair: str) -> tuple[str, Any]:
+    """A setting's name and value from NAME=VALUE; numbers become numbers.
+
+    >>> value("epochs=3"), value("model=lenet")
+    (('epochs', 3), ('model', 'lenet'))
+    """
+    name, text = pair.split("=", 1)
+    for kind in (int, float):
+        try:
+            return name, kind(text)
+        except ValueError:
+            pass
+    return name, text
+
+
+def find_track(name: str, judge: Path | None, scratch: Path) -> Track:
+    """The track called `name`, or one of the caller's folders; collections are laid out anew in `scratch`."""
+    if name == "T400":
+        return Track(DATA / "cats-dogs", {"split": "notes"}, DATA / "cats-dogs", "251-1000")
+    if name in ("T2000", "T20k"):
+        first, last = (1500, 2499) if name == "T2000" else (1500, 1999)
+        lay_out(name, first, last, scratch)
+        return Track(scratch / "train", {}, scratch / "judge")
+    if name == "MNIST":
+        return Track(DATA / "mnist", {"val": 0.05}, None)
+    return Track(Path(name), {}, judge)
+
+
+def lay_out(name: str, first: int, last: int, scratch: Path) -> None:
+    """The photos of the zip as class folders `train/train`, `train/val` and `judge`."""
+    with zipfile.ZipFile(DATA / "PetImages-180px.zip") as archive:
+        for member in archive.infolist():
+            path = Path(member.filename)
+            if path.suffix != ".jpg" or not member.file_size:
+                continue
+            label, number = path.parent.name, int(path.stem)
+            judged = first <= number <= last
+            places = [f"judge/{label}"] if judged else []
+            if judged and number < first + WATCHED // 2:
+                places.append(f"train/val/{label}")
+            if not judged and (number < 1000 or name == "T20k") and (label, number) not in TWINS:
+                places.append(f"train/train/{label}")
+            for place in places:
+                (scratch / place).mkdir(parents=True, exist_ok=True)
+                (scratch / place / path.name).write_bytes(archive.read(member))
+
+
+def one_run(name: str, track: Track, network: str, seed: int, options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Train and judge once; what is worth keeping of it."""
+    begun = time.monotonic()
+    settings = {"recipe": "notes" if "-textbook" in network else "auto", **track.options, **options}
+    run = tapetum.train(track.train, folder, model=network, seed=seed, say=lambda line: None, **settings)
+    wall = time.monotonic() - begun
+    found = run.metrics["test"] if track.judge is None else evaluate(folder, track.judge, numbers=track.numbers).metrics
+    about = run.classifier.about
+    entry = {
+        "track": name,
+        "network": network,
+        "options": options,
+        "seed": seed,
+        "accuracy": found.accuracy.value,
+        "n": found.accuracy.n,
+        "log_loss": found.log_loss,
+        "decided": about["settings"]["decided"],
+        "epochs": about["training"]["epochs"],
+        "training_seconds": training_seconds(folder / "log.jsonl"),
+        "seconds": round(wall, 1),
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
+    }
+    shutil.rmtree(folder)
+    return entry
+
+
+def training_seconds(log: Path) -> float:
+    """Seconds that the training took, its validations included; of several members their sum."""
+    last = {entry.get("member", 1): entry["seconds"] for entry in map(json.loads, log.read_text().splitlines())}
+    return round(sum(last.values()), 1)
+
+
+def write_table() -> None:
+    """The means over seeds of all runs, as a table in RESULTS.md between its two marks."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for line in RUNS.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        groups[entry["track"], entry["network"], " ".join(f"{k}={v}" for k, v in entry["options"].items())].append(entry)
+    rows = [
+        "| track | network | settings | mean accuracy | sd | 95 % interval of the mean | seeds | n | training | threads |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (track, network, options), entries in groups.items():
+        accuracies = np.array([entry["accuracy"] for entry in entries])
+        if len(entries) > 1:
+            mean = mean_interval(accuracies)
+            spread = f"{accuracies.std(ddof=1) * 100:.1f} | {mean.low:.1%} to {mean.high:.1%}"
+        else:
+            spread = "- | -"
+        minutes = np.mean([entry["training_seconds"] for entry in entries]) / 60
+        threads = "/".join(str(count) for count in sorted({entry["threads"] for entry in entries}))
+        digits = 2 if track == "MNIST" else 1
         rows.append(
-            f"| `{network}` | {recipe} | {mean:.1%} | {spread * 100:.1f} | {mean - half:.1%} to {mean + half:.1%} "
-            f"| {args.seeds} | {np.mean(seconds):.0f} s |"
+            f"| {track} | `{network}` | {options} | {accuracies.mean():.{digits}%} | {spread} | {len(entries)} "
+            f"| {entries[0]['n']:,} | {minutes:.1f} min | {threads} |"
         )
-    versions = f"torch {torch.__version__}, tapetum {tapetum.__version__}"
-    print(f"\n{platform.machine()}, {torch.get_num_threads()} threads, {versions}\n")
-    print("| network | recipe | mean accuracy | sd | 95 % interval of the mean | seeds | whole training, wall clock |")
-    print("|---|---|---|---|---|---|---|")
-    print("\n".join(rows))
+    text = RESULTS.read_text(encoding="utf-8")
+    before, _, rest = text.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    RESULTS.write_text("\n".join([before + MARKS[0], "", *rows, "", MARKS[1] + after]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,11 @@ def train(
     where = devices[0]
     samples = _find(data, settings, say)
 
-    recipe, why = recipes.choose(settings, _look(samples, settings))
+    facts = _look(samples, settings)
+    if settings.minutes != "auto":
+        speed = estimate.pictures_per_second(where, device.mixed_precision(where, settings.precision))
+        facts = dataclasses.replace(facts, speed=speed)
+    recipe, why = recipes.choose(settings, facts)
     say(why)
     preprocessing = recipes.preprocessing(recipe)
     network = _fresh(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
@@ -260,7 +264,10 @@ def _look(samples: Samples, settings: Settings) -> recipes.Facts:
         count = int((samples.splits == "train").sum())
     else:
         count = round(len(samples) * (1 - settings.val - settings.test))
-    return recipes.Facts(count, len(samples.classes), int(np.median(sides)) if sides else 1, grey)
+    counts = [count for count in samples.counts().values() if count]
+    return recipes.Facts(
+        count, len(samples.classes), int(np.median(sides)) if sides else 1, grey, imbalance=max(counts) / min(counts)
+    )
 
 
 def _read(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> _Table:

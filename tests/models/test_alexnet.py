@@ -80,3 +80,14 @@ def test_one_network_takes_pictures_of_any_size():
     network = models.build_on_meta("alexnet", 2, 64).eval()
     for size in (63, 128, 227):
         assert network(torch.empty(1, 3, size, size, device="meta")).shape == (1, 2)
+
+
+def test_alexnet_now_keeps_the_order_of_convolutions_and_counts_as_its_docstring():
+    network = models.build_on_meta("alexnet-now", 2)
+    kinds = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.MaxPool2d)]
+    kernels = [layer.kernel_size[0] if isinstance(layer, torch.nn.Conv2d) else "pool" for layer in kinds]
+    # AlexNet: 11, pool, 5, pool, 3, 3, 3, pool; the 11 x 11 is two of 3 x 3, the last pool the average.
+    assert kernels == [3, 3, "pool", 5, "pool", 3, 3, 3]
+    parts = [27 * 32, 288 * 32, 800 * 96, 864 * 192, 1728 * 192, 1728 * 192]
+    assert parts == [864, 9_216, 76_800, 165_888, 331_776, 331_776]
+    assert sum(p.numel() for p in network.parameters()) == sum(parts) + 2 * 736 + 193 * 2 == 918_178

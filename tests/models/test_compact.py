@@ -8,13 +8,20 @@ from torch import nn
 from tapetum import models
 
 
-def test_the_arithmetic_of_the_docstring():
-    network = models.build_on_meta("compact", 2)
-    widths = [3, 16, 32, 64, 64, 128, 128, 128]
-    convolutions = [9 * a * b for a, b in pairwise(widths)]
-    assert convolutions == [432, 4_608, 18_432, 36_864, 73_728, 147_456, 147_456]
-    assert sum(convolutions) + 2 * sum(widths[1:]) + (128 + 1) * 2 == 430_354
-    assert sum(p.numel() for p in network.parameters()) == 430_354
+@pytest.mark.parametrize(
+    ("name", "widths", "total"),
+    [
+        ("compact", [16, 32, 64, 64, 128, 128, 128], 430_354),
+        ("compact-wide", [24, 48, 96, 96, 192, 192, 192], 966_938),
+        ("compact-large", [32, 64, 128, 128, 256, 256, 256], 1_717_794),
+    ],
+)
+def test_the_arithmetic_of_the_docstrings(name, widths, total):
+    network = models.build_on_meta(name, 2)
+    assert [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)] == widths
+    convolutions = [9 * a * b for a, b in pairwise([3, *widths])]
+    assert sum(convolutions) + 2 * sum(widths) + (widths[-1] + 1) * 2 == total
+    assert sum(p.numel() for p in network.parameters()) == total
 
 
 def test_seven_convolutions_without_bias_each_before_a_batchnorm():

@@ -134,3 +134,13 @@ def test_each_mended_textbook_differs_in_its_one_mistake():
     torch.testing.assert_close(networks["lenet-textbook-logits"](x), logits)
     torch.testing.assert_close(networks["lenet-textbook"](x), logits.softmax(1))
     torch.testing.assert_close(networks["lenet-textbook-relu"](x), linear(weights, "fc2", hidden.clamp(min=0)).softmax(1))
+
+
+@pytest.mark.parametrize(
+    ("size", "classes", "total"), [(32, 10, 486_426), (63, 10, 486_426), (128, 2, 297_018), (64, 2, 297_018)]
+)
+def test_lenet_now_counts_as_its_docstring_and_has_a_stem_for_photos(size, classes, total):
+    network = models.build_on_meta("lenet-now", classes, size)
+    assert sum(p.numel() for p in network.parameters()) == total
+    assert isinstance(network.stem, torch.nn.Identity) == (size < 64)
+    assert network.conv1.kernel_size == network.conv2.kernel_size == (5, 5)

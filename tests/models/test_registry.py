@@ -15,7 +15,8 @@ from tapetum.models.summary import summarize
 SMALL = {
     "lenet5-1998": 36, "lenet5-1998-softmax": 40, "lenet-table": 20, "lenet-textbook": 32,
     "lenet-textbook-logits": 32, "lenet-textbook-relu": 36, "lenet": 32, "lenet-now": 48,
-    "alexnet-2012": 99, "alexnet-table": 99, "alexnet-2014": 63, "alexnet-textbook": 63, "alexnet": 63, "compact": 32,
+    "alexnet-2012": 99, "alexnet-table": 99, "alexnet-2014": 63, "alexnet-textbook": 63, "alexnet": 63, "alexnet-now": 48,
+    "compact": 32, "compact-wide": 40, "compact-large": 24,
 }  # fmt: skip
 
 
@@ -41,7 +42,8 @@ def test_the_oldest_idea_comes_first():
     assert models.names() == (
         "lenet5-1998", "lenet5-1998-softmax", "lenet-table", "lenet-textbook", "lenet-textbook-logits",
         "lenet-textbook-relu", "lenet", "lenet-now", "alexnet-2012",
-        "alexnet-table", "alexnet-2014", "alexnet-textbook", "alexnet", "compact",
+        "alexnet-table", "alexnet-2014", "alexnet-textbook", "alexnet",
+        "alexnet-now", "compact", "compact-wide", "compact-large",
     )  # fmt: skip
 
 

@@ -130,15 +130,15 @@ def test_formulas(layer, size, formula, multiply_adds):
 def test_a_summary_changes_nothing():
     torch.manual_seed(0)
     network = models.build("compact", 2, 32)
-    network.dropout.eval()  # a state that is neither all train nor all eval
-    network.fc.weight.requires_grad_(False)
+    network[-2].eval()  # a state that is neither all train nor all eval
+    network[-1].weight.requires_grad_(False)
     modes = {name: layer.training for name, layer in network.named_modules()}
     weights = {key: w.clone() for key, w in network.state_dict().items()}
     random_state = torch.get_rng_state()
 
     found = summarize(network, 3, 32)
 
-    assert found.params - found.trainable == network.fc.weight.numel()
+    assert found.params - found.trainable == network[-1].weight.numel()
     assert "Non-trainable params: 256" in format_summary(found).splitlines()
     assert {name: layer.training for name, layer in network.named_modules()} == modes
     assert not any(layer._forward_hooks for layer in network.modules())

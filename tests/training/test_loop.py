@@ -220,7 +220,7 @@ def test_growing_pictures_survive_an_interruption(make, monkeypatch, steps):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_step", spy)
         run(task, network)
-    assert seen == [32] * 6 + [48] * 6 + [64] * 12
+    assert seen == [32] * 6 + [48] * 12 + [64] * 6
     with monkeypatch.context() as patch:
         stop_after(steps, patch)
         task, broken = make("broken", **grown)

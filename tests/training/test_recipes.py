@@ -37,13 +37,15 @@ def test_every_network_gets_a_recipe_that_it_can_train_with(name, facts):
     models.build_on_meta(name, facts.num_classes, recipe.size)
     prepared = recipes.preprocessing(recipe)
     assert prepared.size <= prepared.resize <= prepared.reduce
-    assert 12 <= recipe.epochs <= 300
+    assert 4 <= recipe.epochs <= 1000
+    assert recipe.start_size <= recipe.size
+    assert models.takes(name, recipe.size, recipe.start_size)
     assert name in why
     assert f"{facts.count:,}" in why
 
 
 def test_fewer_pictures_are_shown_more_often_but_the_work_still_grows():
-    epochs = [recipes.choose(Settings(), Facts(n, 2, 300, False))[0].epochs for n in (200, 400, 1600, 6400)]
+    epochs = [recipes.choose(Settings(model="compact"), Facts(n, 2, 300, False))[0].epochs for n in (200, 400, 1600, 6400)]
     assert epochs == sorted(epochs, reverse=True)
     work = [n * e for n, e in zip((200, 400, 1600, 6400), epochs, strict=True)]
     assert work == sorted(work)
@@ -88,3 +90,44 @@ def test_the_papers_trainings():
 def test_a_network_without_a_papers_recipe_is_refused(model):
     with pytest.raises(UserError, match=f"model '{model}': expected one of lenet5-1998, alexnet-2012"):
         recipes.choose(Settings(recipe="paper", model=model), DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("speed", "minutes", "model", "size"),
+    [(500, 1, "compact", 96), (500, 3, "compact", 128), (500, 6, "compact-wide", 128), (500, 30, "compact-large", 128),
+     (250, 2, "compact", 96), (50, 6, "compact", 96)],
+)  # fmt: skip
+def test_more_time_or_a_faster_machine_gets_a_larger_network(speed, minutes, model, size):
+    facts = dataclasses.replace(PHOTOS, speed=float(speed))
+    recipe, why = recipes.choose(Settings(minutes=minutes), facts)
+    assert (recipe.model, recipe.size) == (model, size)
+    assert "up to" in why
+    # A third more epochs than reckoned: the clock ends the training, not a guess of the machine's speed.
+    half, _ = recipes.choose(Settings(minutes=minutes, members=2), dataclasses.replace(facts, speed=2.0 * speed))
+    assert (half.model, half.epochs) == (recipe.model, recipe.epochs)
+
+
+def test_without_a_budget_the_work_suits_the_number_of_pictures():
+    chosen = [recipes.choose(Settings(), Facts(n, 2, 300, False))[0] for n in (100, 400, 2000, 20_000)]
+    assert [recipe.model for recipe in chosen] == ["compact", "compact-wide", "compact-wide", "compact-large"]
+    epochs = [recipe.epochs for recipe in chosen]
+    assert epochs[1:] == sorted(epochs[1:], reverse=True)
+
+
+def test_uneven_classes_are_balanced_and_it_is_said():
+    even, _ = recipes.choose(Settings(), PHOTOS)
+    recipe, why = recipes.choose(Settings(), dataclasses.replace(PHOTOS, imbalance=7.0))
+    assert (even.balance, recipe.balance) == ("off", "on")
+    assert "7 to 1" in why
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"size": 64, "start_size": 96}, "start_size 96 with size 64"),
+        ({"model": "lenet", "start_size": 32}, "takes no pictures"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        recipes.choose(Settings(**settings), PHOTOS)

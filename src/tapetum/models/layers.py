@@ -46,6 +46,18 @@ def side_after(layers: list[nn.Module], names: list[str], side: int) -> int:
     return side
 
 
+def convolution(maps_in: int, maps: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """A convolution that keeps the side (or divides it by `stride`), BatchNorm and ReLU.
+
+    There is no bias: BatchNorm subtracts the mean and adds its own.
+    """
+    return nn.Sequential(
+        nn.Conv2d(maps_in, maps, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(maps),
+        nn.ReLU(inplace=True),
+    )
+
+
 def kaiming(network: nn.Module) -> None:
     """Initialise a ReLU network so that neither signals nor gradients shrink from layer to layer (He et al. 2015, eq. 10).
 

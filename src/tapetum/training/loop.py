@@ -108,7 +108,8 @@ def fit(
     with StopRequest() as stop, bar:
         while progress.epoch < recipe.epochs and not progress.stopped:
             network.train()
-            progress.size = progress.size or picture_size(recipe, share_done())
+            # Judged by its end, so that the last epoch has the full size however few there are.
+            progress.size = progress.size or picture_size(recipe, share_done() + 1 / recipe.epochs)
             for batch in task.training.epoch(progress.epoch, progress.step - progress.epoch * steps, progress.size):
                 done = share_done()
                 if done >= 1:

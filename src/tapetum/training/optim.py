@@ -12,8 +12,8 @@ _WARM_UP = 0.05
 # Krizhevsky et al. 2012 divided the rate by ten three times, each time that the validation error stopped falling. When, they do
 # not say; fixed places keep the rate a function of the progress.
 _DROPS = (0.5, 0.75, 0.9)
-# Pictures grow over this share of a training, in steps of so many pixels; the rest of it is for the full size.
-_GROWTH, _STEP = 0.75, 16
+# When in a training pictures grow, to the middle size and to the full one.
+_GROWTH = (0.5, 0.85)
 
 
 def make_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -43,14 +43,13 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 
 
 def picture_size(recipe: Recipe, progress: float) -> int:
-    """Side of the training pictures when a share `progress` (0 to 1) of the training is done.
+    """Side of the training pictures when a share `progress` (0 to 1) of the training is done: `start_size`, between, `size`.
 
-    From `start_size` to `size` in steps of 16 pixels. Small pictures cost little and show shapes first; the network sees far
-    more of them in the same time (progressive resizing, Howard 2018; Tan & Le 2021, EfficientNetV2, section 4).
+    Small pictures cost little and show shapes first; the network sees far more of them in the same time (progressive resizing,
+    Howard 2018; Tan & Le 2021, EfficientNetV2, section 4).
     """
-    steps = -(-(recipe.size - recipe.start_size) // _STEP)
-    left = max(0, steps - int(progress / _GROWTH * (steps + 1)))
-    return recipe.size - left * _STEP if left < steps else recipe.start_size
+    between = -(-(recipe.start_size + recipe.size) // 32) * 16  # whole steps of 16 pixels, as pools like them
+    return (recipe.start_size, min(between, recipe.size), recipe.size)[sum(progress >= share for share in _GROWTH)]
 
 
 def loss(

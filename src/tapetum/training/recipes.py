@@ -14,9 +14,24 @@ from tapetum import models
 from tapetum.config import Recipe, Settings, decide
 from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tapetum.errors import UserError
+from tapetum.models.summary import summarize
+from tapetum.training.optim import picture_size
 
 # Pictures up to this size (digits, icons) are shown in their own size; photos are reduced.
 _SMALL_SIDE = 40
+# Photos: up to how much work (see `_work`) which network, at which size, is worth it (benchmarks/LOG.md).
+_BY_WORK = (
+    (50_000, "compact", 96),
+    (120_000, "compact", 128),
+    (600_000, "compact-wide", 128),
+    (math.inf, "compact-large", 128),
+)
+# Pictures smaller than this show too little to begin with.
+_LEAST_START = 48
+# From so many grey drawings on a larger network than LeNet has enough to learn from.
+_MANY_DRAWINGS = 5000
+# Largest class against smallest, from which on the small ones are shown more often.
+_UNEVEN = 2.0
 # Small pictures from this size on are shown pixel by pixel if they fit; still smaller ones are enlarged.
 _OWN_SIZE = 20
 
@@ -32,6 +47,10 @@ class Facts:
     """Median of the pictures' shorter sides, in pixels."""
     grey: bool
     """All pictures that were looked at are grey."""
+    imbalance: float = 1.0
+    """Pictures of the largest class for one of the smallest."""
+    speed: float | None = None
+    """Training pictures a second of `compact` at 96 pixels on this machine; measured where a time budget is asked for."""
 
 
 def choose(settings: Settings, facts: Facts) -> tuple[Recipe, str]:
@@ -109,60 +128,108 @@ def _paper(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
 
 
 def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
-    tiny = facts.short_side <= _SMALL_SIDE
-    drawn = tiny and facts.grey
-    model = settings.model
-    if model == "auto":
-        model = "lenet-table" if drawn else "compact"
+    small = facts.short_side <= _SMALL_SIDE
+    drawn = small and facts.grey
+    work = _work(settings, facts)
+    if drawn:
+        model, size = ("lenet-table" if facts.count < _MANY_DRAWINGS else "compact"), 32
+    else:
+        model, size = next((name, size) for most, name, size in _BY_WORK if work < most)
+    if settings.model != "auto":
+        model, size = settings.model, models.entry(settings.model).size
     own = _OF_NETWORK.get(model, {})
-    # Few pictures are shown more often, but not so often that the work stays the same: it grows as the fourth root.
-    epochs = round(own.get("epochs", 150) * (400 / facts.count) ** 0.75)
     choices = _PLAIN | dict(  # noqa: C408 - reads as the settings do
-        model=model, size=models.entry(model).size, crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25, mixup=0.2,
-        batch=16 if facts.count < 1000 else 32, optimizer="adamw", lr=0.002, schedule="cosine", weight_decay=0.05, ema=0.99,
+        model=model, size=size, crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25, mixup=0.2,
+        batch=16 if facts.count < 1000 else 32 if facts.count < 10_000 else 64, optimizer="adamw", lr=0.002, schedule="cosine",
+        weight_decay=0.05, ema=0.99, rescue="on", balance="on" if facts.imbalance >= _UNEVEN else "off", epochs=1,
     )  # fmt: skip
     choices |= own
-    choices["epochs"] = min(300, max(30 if tiny else 12, epochs))
-    if settings.minutes != "auto":
-        choices["epochs"] *= 2  # time is the limit then, and more of it is worth using
-    if tiny:
-        small = max(32, facts.short_side)
+    if small:
+        side = max(32, facts.short_side)
         choices |= {"crop_area": 0.6, "erase": 0.0, "mixup": 0.0}
-        choices["size"] = small if models.fits(model, small) else choices["size"]
+        choices["size"] = side if models.fits(model, side) else choices["size"]
     if drawn:
         # Mirrored writing is other writing, and ink has no colours.
         choices |= {"flip": "off", "crop_area": 0.7, "jitter": 0.1}
     if drawn and _OWN_SIZE <= facts.short_side <= choices["size"]:
         # Drawings about as large as the input keep their pixels, and are distorted in place of being cut.
         choices |= {"fit": "center", "crop_area": 1.0, "jitter": 0.0, "warp": 0.1, "batch": 64}
-    choices["views"] = "mirror" if decide(settings, choices).flip == "on" else "one"
     told = decide(settings, choices)
-    kind = "small grey drawings" if drawn else "small pictures" if tiny else "photos"
+    choices["views"] = "mirror" if told.flip == "on" else "one"
+    half = told.size // 32 * 16
+    if half >= _LEAST_START and not small and models.fits(told.model, told.size) and models.takes(told.model, told.size, half):
+        choices["start_size"] = half
+    if small or "epochs" in own:
+        # Few pictures are shown more often, but not so often that the work stays the same: it grows as the fourth root.
+        epochs = own.get("epochs", 150) * (400 / facts.count) ** 0.75
+        choices["epochs"] = round(min(600, max(30 if small else 12, epochs)))
+        if settings.minutes != "auto":
+            choices["epochs"] *= 2  # time is the limit then, and more of it is worth using
+    else:
+        told = decide(settings, choices)
+        choices["epochs"] = round(min(1000, max(4, work / (_cost(told) * facts.count))))
+        if settings.minutes != "auto":
+            choices["epochs"] = math.ceil(1.3 * choices["epochs"])  # so that the clock decides, not our guess of the speed
+    return choices, _reasons(decide(settings, choices), settings, facts, small, drawn)
+
+
+def _work(settings: Settings, facts: Facts) -> float:
+    """How much computing a training may take, in pictures of `compact` at 96 pixels, forward and back.
+
+    With a budget, what this machine does in that time. Else it grows more slowly than the pictures: fifty times as many get ten
+    times the work (and are each shown a fifth as often).
+    """
+    if settings.minutes != "auto" and facts.speed:
+        return 0.9 * facts.speed * settings.minutes * 60 / settings.members
+    return 140_000 * (facts.count / 400) ** 0.6
+
+
+def _cost(recipe: Recipe) -> float:
+    """What one picture of this recipe costs in pictures of `compact` at 96 pixels: by multiply-adds, growth included."""
+    adds, unit = (
+        summarize(models.build_on_meta(name, 2, size), models.entry(name).channels, size).multiply_adds
+        for name, size in ((recipe.model, recipe.size), ("compact", 96))
+    )
+    shares = [(picture_size(recipe, i / 100) / recipe.size) ** 2 for i in range(100)] if recipe.start_size else [1.0]
+    return adds / unit * sum(shares) / len(shares)
+
+
+def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, drawn: bool) -> str:
+    """One paragraph for the person who waits: what was chosen and why."""
+    kind = "small grey drawings" if drawn else "small pictures" if small else "photos"
+    grown = recipe.start_size and recipe.start_size < recipe.size
     parts = [
-        f"{facts.count:,} training pictures ({kind}): {told.model} at {told.size} px, ",
-        f"{told.epochs} epochs in batches of {told.batch}",
+        f"{facts.count:,} training pictures ({kind}): {recipe.model} at {recipe.size} px",
+        f", growing from {recipe.start_size} px, which saves time" if grown else "",
+        f", up to {recipe.epochs} epochs" if settings.minutes != "auto" else f", {recipe.epochs} epochs",
+        f" in batches of {recipe.batch}",
         ", since few pictures must be shown often" if facts.count < 5000 else "",
-        f"; each time {'distorted' if told.warp else 'cut, turned and coloured'} a little differently",
-        ", never mirrored" if told.flip == "off" else "",
-        f". {_OPTIMIZERS[told.optimizer]} with a learning rate up to {told.lr:g}",
-        ", falling to zero" if told.schedule == "cosine" else "",
-        f"; the {told.keep} epoch's weights are kept",
-        ", averaged over the last steps" if told.ema else "",
+        f"; each time {'distorted' if recipe.warp else 'cut, turned and coloured'} a little differently",
+        ", some blended into others" if recipe.mixup or recipe.cutmix else "",
+        ", never mirrored" if recipe.flip == "off" else "",
+        f"; small classes shown as often as large ones ({facts.imbalance:.0f} to 1)" if recipe.balance == "on" else "",
+        f". {_OPTIMIZERS[recipe.optimizer]} with a learning rate up to {recipe.lr:g}",
+        ", falling to zero" if recipe.schedule == "cosine" else "",
+        f"; the {recipe.keep} epoch's weights are kept",
+        ", averaged over the last steps" if recipe.ema else "",
         ".",
     ]
-    return choices, "".join(parts)
+    return "".join(parts)
 
 
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 
-# What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md).
-_LENET = {"size": 64, "epochs": 85, "lr": 0.001, "batch": 32, "mixup": 0.0}
-_ALEXNET = {"size": 128, "epochs": 60, "lr": 0.0003, "batch": 32}
+# What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md). Without
+# BatchNorm a rate of 0.002 is too high. Kin that was not searched for gets the same at its own size.
+_LENET = {"epochs": 300, "lr": 0.001, "batch": 32, "mixup": 0.0}
+_ALEXNET = {"epochs": 100, "lr": 0.0003, "batch": 32}
 _OF_NETWORK: dict[str, dict[str, Any]] = {
-    "lenet": _LENET,
-    "alexnet": _ALEXNET,
-    # Their kin was not searched for; it gets alexnet's rate at its own size.
-    **{name: {**_ALEXNET, "size": models.entry(name).size} for name in ("alexnet-2012", "alexnet-table", "alexnet-2014")},
+    **{name: {**_LENET, "epochs": 60} for name in models.names() if name.startswith("lenet-textbook")},
+    "lenet": {**_LENET, "size": 64},
+    "lenet-now": {"size": 128, "epochs": 200},
+    **dict.fromkeys(("alexnet-2012", "alexnet-table", "alexnet-2014", "alexnet-textbook"), _ALEXNET),
+    "alexnet": {**_ALEXNET, "size": 128},
+    "alexnet-now": {"epochs": 200},
 }
 
 # The papers' trainings.
