@@ -284,6 +284,23 @@ def test_members_are_resumed_where_they_stopped(stripes, tmp_path, monkeypatch):
     assert logs[0] == logs[1]
 
 
+def test_a_budgets_recipe_is_not_chosen_anew_when_it_is_resumed(stripes, tmp_path, monkeypatch):
+    from tapetum.training import estimate
+
+    monkeypatch.setattr(estimate, "pictures_per_second", lambda *_: 500.0)
+    options = dict(minutes=0.3, size=32, model="compact", crop_area=0.8)
+    first = tapetum.train(stripes, tmp_path / "run", say=silent, **options)
+    decided = tomllib.loads((first.folder / "settings.toml").read_text(encoding="utf-8"))["decided"]
+    monkeypatch.setattr(estimate, "pictures_per_second", lambda *_: 50.0)
+    from tapetum.config import read_settings, settings_from
+    from tapetum.run import _recipe_of
+
+    asked = settings_from(read_settings(first.folder / "settings.toml"), "file")
+    recipe, why = _recipe_of(first.folder, asked)
+    assert recipe.epochs == decided["epochs"]
+    assert "training pictures" in why
+
+
 def test_weights_to_start_from(stripes, tmp_path):
     run = quick(stripes, tmp_path / "run")
     said = []

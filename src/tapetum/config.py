@@ -36,6 +36,10 @@ class Settings:
     weights: str = ""
     """Weights to start from: a file of tensors, or "pretrained" for those that torchvision fetches for a torchvision:NAME."""
 
+    unlabelled: str = ""
+    """Pictures of the same kind without labels (a folder or archive): a first network guesses their labels for a second. No
+    accuracy of a run with them can be compared with one without."""
+
     numbers: str = "auto"
     """Use only files whose name's last number lies in a range, such as 0-250; "all" for every file."""
     split: Literal["auto", "notes"] = "auto"
@@ -204,15 +208,24 @@ def settings_from(values: Mapping[str, Any], where: str) -> Settings:
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a TOML file: its table `[asked]` if it has one (as a run's settings.toml does), else its top level."""
+    values = read_table(path, "asked")
+    settings_from(values, str(path))
+    return values
+
+
+def read_table(path: Path, title: str) -> dict[str, Any]:
+    """The table `title` of a TOML file, or its top level if it has none of that name.
+
+    Raises:
+        UserError: the file cannot be read, or is no TOML.
+    """
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"could not read the settings file {path}: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a TOML file: {error}.") from error
-    values = table.get("asked", table)
-    settings_from(values, str(path))
-    return values
+    return found.get(title, found)
 
 
 def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:

@@ -33,14 +33,14 @@ import torch
 
 import tapetum
 from tapetum import device, models
-from tapetum.config import Recipe, Settings, read_settings, settings_from, to_toml
+from tapetum.config import Recipe, Settings, decide, read_settings, read_table, settings_from, to_toml
 from tapetum.data import splits
 from tapetum.data.cache import Pictures, open_pictures
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.loader import TrainingLoader, ValidationLoader
 from tapetum.data.prepare import Preprocessing
 from tapetum.data.samples import SPLITS, Samples, file_number
-from tapetum.data.sources import find_samples
+from tapetum.data.sources import find_pictures, find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.evaluation.metrics import Metrics
@@ -49,7 +49,7 @@ from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
 from tapetum.inference.predict import Predictions, write_kaggle
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
-from tapetum.training import checkpoint, estimate, loop, members, recipes
+from tapetum.training import checkpoint, estimate, loop, members, recipes, unlabelled
 
 # Batches of validation pictures: of the size that prediction uses, so that both round alike.
 _BATCH = 32
@@ -135,12 +135,11 @@ def train(
     where = devices[0]
     samples = _find(data, settings, say)
 
-    facts = _look(samples, settings)
-    if settings.minutes != "auto":
-        speed = estimate.pictures_per_second(where, device.mixed_precision(where, settings.precision))
-        facts = dataclasses.replace(facts, speed=speed)
-    recipe, why = recipes.choose(settings, facts)
-    say(why)
+    if resume:  # a budget's recipe depends on how fast the machine was then
+        recipe, why = _recipe_of(folder, settings)
+    else:
+        recipe, why = recipes.choose(settings, _look(samples, settings, where))
+        say(why)
     preprocessing = recipes.preprocessing(recipe)
     network = _fresh(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
 
@@ -153,15 +152,18 @@ def train(
         budget = settings.minutes * 60
         left = budget * (1 - _RESERVE_SHARE) - _RESERVE_SECONDS - (time.monotonic() - begun)
         task = dataclasses.replace(task, deadline=left)
+
+    def make(seed: int) -> torch.nn.Module:
+        return _fresh(dataclasses.replace(settings, seed=seed), recipe, len(samples.classes), devices, _silent)
+
     with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
-        network, told = members.fit(
-            task,
-            lambda seed: _fresh(dataclasses.replace(settings, seed=seed), recipe, len(samples.classes), devices, _silent),
-            settings.members,
-            resume,
-            say,
-            lambda entry: print(json.dumps(entry), file=log, flush=True),
-        )
+
+        def write(entry: dict[str, Any]) -> None:
+            print(json.dumps(entry), file=log, flush=True)
+
+        if settings.unlabelled:
+            task = _add_unlabelled(task, make, settings, table, resume, say, write)
+        network, told = members.fit(task, make, settings.members, resume, say, write)
     progress, seconds = told[0], sum(each.seconds for each in told)
     if any(each.epoch == 0 for each in told):
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
@@ -234,7 +236,7 @@ def _run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: boo
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
     if resume:
-        checkpoint.refuse_missing(folder / "checkpoint")
+        checkpoint.refuse_missing(folder)
     content = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if content and not content & {"settings.toml", MODEL_FILE}:
         raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
@@ -248,8 +250,19 @@ def _run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: boo
     return folder
 
 
-def _look(samples: Samples, settings: Settings) -> recipes.Facts:
-    """What a recipe is chosen by: how many pictures train, and the size and colour of some of them."""
+def _recipe_of(folder: Path, settings: Settings) -> tuple[Recipe, str]:
+    """The recipe that a run began with, but for what is asked otherwise now, and its reasons."""
+    decided, about = (read_table(folder / "settings.toml", title) for title in ("decided", "about"))
+    try:
+        return decide(settings, decided), about["why"]
+    except KeyError as error:
+        raise UserError(
+            f"{folder} cannot be resumed: its settings lack {error}. It is an older version's; train anew."
+        ) from error
+
+
+def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.Facts:
+    """What a recipe is chosen by: how many pictures train, the size and colour of some of them, and with a budget the speed."""
     sides, grey = [], True
     for i in np.unique(np.linspace(0, len(samples) - 1, _LOOK).astype(int)):
         try:
@@ -265,9 +278,11 @@ def _look(samples: Samples, settings: Settings) -> recipes.Facts:
     else:
         count = round(len(samples) * (1 - settings.val - settings.test))
     counts = [count for count in samples.counts().values() if count]
-    return recipes.Facts(
-        count, len(samples.classes), int(np.median(sides)) if sides else 1, grey, imbalance=max(counts) / min(counts)
-    )
+    speed = None
+    if settings.minutes != "auto":
+        speed = estimate.pictures_per_second(where, device.mixed_precision(where, settings.precision))
+    side = int(np.median(sides)) if sides else 1
+    return recipes.Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed)
 
 
 def _read(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> _Table:
@@ -339,10 +354,40 @@ def _task(
             **dataclasses.asdict(recipe),
             "seed": settings.seed,
             "weights": settings.weights,
+            "unlabelled": settings.unlabelled,
             "data": table.fingerprint(),
         },
         rubbish=models.entry(recipe.model).rubbish,
     )
+
+
+def _add_unlabelled(
+    task: loop.Task,
+    make: Callable[[int], torch.nn.Module],
+    settings: Settings,
+    table: _Table,
+    resume: bool,
+    say: Callable[[str], None],
+    log: Callable[[dict[str, Any]], None],
+) -> loop.Task:
+    """Train a first network, in two fifths of the time, and let it guess the labels of the unlabelled pictures."""
+    pictures = open_pictures(find_pictures(settings.unlabelled), task.training.preprocessing.reduce, settings.cache == "on")
+    known = {table.pictures.hashes[row] for row in table.rows}
+    rows = np.array(
+        [i for i in range(len(pictures)) if i not in pictures.reasons and pictures.hashes[i] not in known], np.int64
+    )
+    out = len(pictures) - len(rows)
+    say(f"{settings.unlabelled}: {len(rows):,} unlabelled pictures ({out:,} left out: unreadable, or among the labelled)")
+    if not len(rows):
+        return task
+    folder = task.folder.with_name("checkpoint-first")
+    first = dataclasses.replace(task, folder=folder, deadline=0.4 * task.deadline, keep_end=True)
+    teacher = make(task.seed)
+    again = resume and checkpoint.exists(folder)
+    progress = loop.fit(first, teacher, again, say, lambda entry: log({"stage": "first", **entry}))
+    say("its guesses stand for the labels of the unlabelled pictures now")
+    task = unlabelled.with_guesses(task, teacher, pictures, rows)
+    return dataclasses.replace(task, deadline=task.deadline - progress.seconds)
 
 
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:

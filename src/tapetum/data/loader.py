@@ -50,6 +50,8 @@ class TrainingLoader:
     preprocessing: Preprocessing
     seed: int
     device: torch.device
+    guesses_NK: np.ndarray | None = None
+    """(N, K) probabilities in place of labels that are only guessed."""
 
     @cached_property
     def colours(self) -> np.ndarray | None:
@@ -101,7 +103,10 @@ class TrainingLoader:
         images = normalize(images, prepared)
 
         labels = torch.from_numpy(self.labels[chosen]).to(self.device)
-        targets = torch.nn.functional.one_hot(labels, self.num_classes).float()
+        if self.guesses_NK is None:
+            targets = torch.nn.functional.one_hot(labels, self.num_classes).float()
+        else:
+            targets = torch.from_numpy(self.guesses_NK[chosen]).float().to(self.device)
         targets = targets.mul_(1 - recipe.label_smoothing).add_(recipe.label_smoothing / self.num_classes)
         images, targets = augment.mix(images, targets, recipe.mixup, recipe.cutmix, self.seed, place)
         return Batch(

@@ -128,15 +128,16 @@ def exists(folder: Path) -> bool:
     return bool(_files(folder))
 
 
-def refuse_missing(folder: Path) -> None:
-    """Raise a UserError if `folder` holds no checkpoint."""
-    if not exists(folder):
-        raise UserError(f"{folder.parent} holds no checkpoint to resume from. Leave --resume out to start.")
+def refuse_missing(run: Path) -> None:
+    """Raise a UserError if the run folder has no checkpoint of any of its trainings."""
+    if not any(exists(folder) for folder in run.glob("checkpoint*")):
+        raise UserError(f"{run} holds no checkpoint to resume from. Leave --resume out to start.")
 
 
 def _newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    refuse_missing(folder)
     files = _files(folder)
+    if not files:
+        raise UserError(f"{folder.parent} holds no checkpoint to resume from. Leave --resume out to start.")
     try:
         return tensorfile.load(files[-1])
     except UserError:

@@ -36,7 +36,7 @@ def fit(
     """
     if count == 1:
         network = make(task.seed)
-        return network, [loop.fit(task, network, resume, say, log)]
+        return network, [loop.fit(task, network, resume and checkpoint.exists(task.folder), say, log)]
     networks, told = [], []
     for i in range(count):
         begun = time.monotonic()

@@ -1,0 +1,86 @@
+"""Unlabelled pictures join the training with guessed targets; what is labelled or unreadable among them is left out."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import tapetum
+from conftest import write_stripes
+from tapetum.training import loop, unlabelled
+from tapetum.training.signals import Interrupted
+
+QUICK = dict(model="compact", size=32, epochs=4, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, erase=0.0, flip="on")
+
+
+@pytest.fixture
+def heap(tmp_path, stripes):
+    """A flat folder of 30 new pictures, a copy of a labelled one, and a broken one."""
+    folder = tmp_path / "heap"
+    folder.mkdir()
+    for path in write_stripes(tmp_path / "more", count=15, seed=9).rglob("*.png"):
+        shutil.copy(path, folder / path.name)
+    shutil.copy(stripes / "lying" / "lying.0.png", folder / "copy.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def train(stripes, out, heap, said=None, **options):
+    say = (lambda line: None) if said is None else said.append
+    return tapetum.train(stripes, out, unlabelled=str(heap), say=say, **{**QUICK, **options})
+
+
+def test_a_second_network_learns_from_the_guesses_of_the_first(stripes, heap, tmp_path, monkeypatch):
+    tasks = []
+    before = unlabelled.with_guesses
+
+    def spy(task, teacher, pictures, rows):
+        tasks.append((task, teacher, before(task, teacher, pictures, rows)))
+        return tasks[0][2]
+
+    monkeypatch.setattr(unlabelled, "with_guesses", spy)
+    said = []
+    run = train(stripes, tmp_path / "run", heap, said)
+    assert any("30 unlabelled pictures (2 left out" in line for line in said)
+    (before_task, _, task), *_ = tasks
+    assert len(before_task.training.rows) == 64
+    assert len(task.training.rows) == 94
+    known, guessed = task.training.guesses_NK[:64], task.training.guesses_NK[64:]
+    assert np.array_equal(known.argmax(1), before_task.training.labels)
+    assert set(known.ravel()) == {0.0, 1.0}
+    assert guessed.sum(1) == pytest.approx(np.ones(30))
+    assert ((guessed > 0) & (guessed < 1)).all()
+    # Longer epochs, so fewer of them: 4 * (94 / 64) ** -0.4.
+    assert task.recipe.epochs == 3
+    # The last pictures of the joined collection are those of the heap.
+    assert np.array_equal(task.training.pictures[int(task.training.rows[-1])].shape, (40, 48, 3))
+    targets = torch.cat([batch.targets_BK for batch in task.training.epoch(0)])
+    assert targets.sum() == pytest.approx(94, rel=1e-5)
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert [entry.get("stage") for entry in log] == ["first"] * 4 + [None] * 3
+    assert run.metrics["val"].accuracy.n == 16
+
+
+@pytest.mark.parametrize("step_number", [6, 19])
+def test_either_training_is_resumed_to_the_same_weights(stripes, heap, tmp_path, monkeypatch, step_number):
+    whole = train(stripes, tmp_path / "whole", heap)
+    step, count = loop._step, [0]
+
+    def counted(*arguments):
+        count[0] += 1
+        if count[0] == step_number:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+        step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_step", counted)
+        with pytest.raises(Interrupted):
+            train(stripes, tmp_path / "broken", heap)
+    resumed = tapetum.train(stripes, tmp_path / "broken", resume=True, say=lambda line: None)
+    for name, tensor in whole.classifier.network.state_dict().items():
+        assert torch.equal(tensor, resumed.classifier.network.state_dict()[name]), name
