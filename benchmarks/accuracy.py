@@ -34,7 +34,9 @@ from typing import Any
 import numpy as np
 import torch
 
+import networks_tried  # noqa: F401 - registers them
 import tapetum
+from tapetum.evaluation import metrics
 from tapetum.evaluation.evaluate import evaluate
 from tapetum.evaluation.metrics import mean_interval
 
@@ -67,6 +69,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, as of tapetum train")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="how many, from 0; or first and last")
     parser.add_argument("--note", default="", help="a word kept with the runs, such as what they are compared with")
+    parser.add_argument("--keep", type=Path, help="a folder for each run's probabilities, for --together")
+    parser.add_argument("--together", action="store_true", help="judge the mean of the kept runs of each network, as members=N")
     parser.add_argument("--table", action="store_true", help="write the means into RESULTS.md and stop")
     args = parser.parse_args()
     if args.table:
@@ -75,17 +79,25 @@ def main() -> None:
     if args.track is None:
         sys.exit("expected a track: T400, T2000, T20k, MNIST or a folder")
     options = dict(value(pair) for pair in args.set)
+    if args.together:
+        for network in args.networks:
+            append(together(args.track, network, options, args.keep))
+        return
     first, last = (0, args.seeds[0] - 1) if len(args.seeds) == 1 else args.seeds
     with tempfile.TemporaryDirectory() as scratch:
         track = find_track(args.track, args.judge, Path(scratch))
         for network in args.networks:
             for seed in range(first, last + 1):
-                entry = one_run(args.track, track, network, seed, options, Path(scratch) / "run")
-                entry["note"] = args.note
-                with RUNS.open("a", encoding="utf-8") as file:
-                    print(json.dumps(entry), file=file)
-                told = f"{network} seed {seed} {options}: {entry['accuracy']:.2%}, {entry['training_seconds']:.0f} s"
-                print(told, flush=True)
+                entry = one_run(args.track, track, network, seed, options, Path(scratch) / "run", args.keep)
+                append({**entry, "note": args.note})
+
+
+def append(entry: dict[str, Any]) -> None:
+    """Keep a run, and say what came of it."""
+    with RUNS.open("a", encoding="utf-8") as file:
+        print(json.dumps(entry), file=file)
+    told = f"{entry['network']} seed {entry['seed']} {entry['options']}: {entry['accuracy']:.2%}"
+    print(f"{told}, {entry['training_seconds']:.0f} s", flush=True)
 
 
 def value(pair: str) -> tuple[str, Any]:
@@ -135,13 +147,19 @@ def lay_out(name: str, first: int, last: int, scratch: Path) -> None:
                 (scratch / place / path.name).write_bytes(archive.read(member))
 
 
-def one_run(name: str, track: Track, network: str, seed: int, options: dict[str, Any], folder: Path) -> dict[str, Any]:
+def one_run(
+    name: str, track: Track, network: str, seed: int, options: dict[str, Any], folder: Path, keep: Path | None
+) -> dict[str, Any]:
     """Train and judge once; what is worth keeping of it."""
     begun = time.monotonic()
     settings = {"recipe": "notes" if "-textbook" in network else "auto", **track.options, **options}
     run = tapetum.train(track.train, folder, model=network, seed=seed, say=lambda line: None, **settings)
     wall = time.monotonic() - begun
-    found = run.metrics["test"] if track.judge is None else evaluate(folder, track.judge, numbers=track.numbers).metrics
+    if track.judge is None:
+        found = run.metrics["test"]
+    else:
+        evaluation = evaluate(folder, track.judge, numbers=track.numbers)
+        found, predictions = evaluation.metrics, evaluation.predictions
     about = run.classifier.about
     entry = {
         "track": name,
@@ -160,7 +178,28 @@ def one_run(name: str, track: Track, network: str, seed: int, options: dict[str,
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
     shutil.rmtree(folder)
+    if keep is not None and track.judge is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        labels = np.array([predictions.classes.index(Path(each).parent.name) for each in predictions.names])
+        np.savez(keep / f"{name}-{network}-{seed}.npz", labels=labels, p=predictions.probabilities_NK, entry=json.dumps(entry))
     return entry
+
+
+def together(name: str, network: str, options: dict[str, Any], keep: Path) -> dict[str, Any]:
+    """The kept runs of a network as one ensemble: what `members=N` gives where the data come with their split."""
+    kept = [np.load(file) for file in sorted(keep.glob(f"{name}-{network}-[0-9]*.npz"))]
+    entries = [json.loads(str(each["entry"])) for each in kept]
+    labels, mean_NK = kept[0]["labels"], np.mean([each["p"] for each in kept], axis=0)
+    found = metrics.evaluate(labels, mean_NK, tuple(map(str, range(mean_NK.shape[1]))))
+    seconds = sum(entry["training_seconds"] for entry in entries)
+    return {
+        **entries[0],
+        "options": {**options, "members": len(kept)},
+        "accuracy": found.accuracy.value,
+        "log_loss": found.log_loss,
+        "training_seconds": seconds,
+        "note": "mean of the probabilities of the single runs",
+    }
 
 
 def training_seconds(log: Path) -> float:

@@ -107,7 +107,8 @@ class Settings:
     """Where to train: auto (an accelerator if there is one), cpu, cuda, cuda:1, mps; cuda:0,cuda:1 for alexnet-2012, a column
     on each."""
     precision: Literal["auto", "float32", "mixed"] = "auto"
-    """"mixed" where the device is faster in half precision; "auto" does so on CUDA and on processors made for bfloat16."""
+    """"mixed" where the device is faster in half precision; "auto" does so on CUDA and on processors made for bfloat16,
+    but not for the notes' and the papers' recipes."""
     cache: OnOff = "on"
     """Keep the decoded pictures in your cache folder for the next time (never in the picture folder)."""
 

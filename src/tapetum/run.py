@@ -280,7 +280,7 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
     counts = [count for count in samples.counts().values() if count]
     speed = None
     if settings.minutes != "auto":
-        speed = estimate.pictures_per_second(where, device.mixed_precision(where, settings.precision))
+        speed = estimate.pictures_per_second(where, _mixed(settings, where))
     side = int(np.median(sides)) if sides else 1
     return recipes.Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed)
 
@@ -348,7 +348,7 @@ def _task(
         recipe=recipe,
         seed=settings.seed,
         device=where,
-        mixed=device.mixed_precision(where, settings.precision),
+        mixed=_mixed(settings, where),
         folder=folder / "checkpoint",
         identity={
             **dataclasses.asdict(recipe),
@@ -388,6 +388,12 @@ def _add_unlabelled(
     say("its guesses stand for the labels of the unlabelled pictures now")
     task = unlabelled.with_guesses(task, teacher, pictures, rows)
     return dataclasses.replace(task, deadline=task.deadline - progress.seconds)
+
+
+def _mixed(settings: Settings, where: torch.device) -> bool:
+    """Whether to compute in half precision; the notes' and the papers' trainings do so only if it is asked for."""
+    faithful = settings.recipe != "auto" and settings.precision == "auto"
+    return device.mixed_precision(where, "float32" if faithful else settings.precision)
 
 
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:

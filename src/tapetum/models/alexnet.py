@@ -110,7 +110,7 @@ def alexnet(num_classes: int, size: int) -> nn.Module:
 
 @register(
     "alexnet-now",
-    size=128,
+    size=112,
     channels=3,
     title="AlexNet's convolutions with what has been learnt since: small stem, BatchNorm, an average for linear layers",
     paper="after Krizhevsky 2014; Ioffe & Szegedy 2015; Lin et al. 2014",

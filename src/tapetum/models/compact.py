@@ -29,7 +29,7 @@ def _compact(num_classes: int, width: float) -> nn.Module:
 
 @register(
     "compact",
-    size=128,
+    size=112,
     channels=3,
     title="our own small net: seven 3x3 convolutions with BatchNorm, max-pools, average at the end",
     paper="after Simonyan & Zisserman 2015, Ioffe & Szegedy 2015, Lin et al. 2014",
@@ -45,7 +45,7 @@ def compact(num_classes: int, size: int) -> nn.Module:
 
 @register(
     "compact-wide",
-    size=128,
+    size=112,
     channels=3,
     title="compact with half as many maps again, for more minutes",
     paper="after Simonyan & Zisserman 2015, Ioffe & Szegedy 2015, Lin et al. 2014",

@@ -21,9 +21,9 @@ from tapetum.training.optim import picture_size
 _SMALL_SIDE = 40
 # Photos: up to how much work (see `_work`) which network, at which size, is worth it (benchmarks/LOG.md).
 _BY_WORK = (
-    (50_000, "compact", 96),
-    (120_000, "compact", 128),
-    (600_000, "compact-wide", 128),
+    (40_000, "compact", 96),
+    (200_000, "compact", 112),
+    (800_000, "compact-wide", 112),
     (math.inf, "compact-large", 128),
 )
 # Pictures smaller than this show too little to begin with.
@@ -140,7 +140,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     own = _OF_NETWORK.get(model, {})
     choices = _PLAIN | dict(  # noqa: C408 - reads as the settings do
         model=model, size=size, crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25, mixup=0.2,
-        batch=16 if facts.count < 1000 else 32 if facts.count < 10_000 else 64, optimizer="adamw", lr=0.002, schedule="cosine",
+        batch=16 if facts.count < 1000 else 32 if facts.count < 10_000 else 64, optimizer="adamw", lr=0.001, schedule="cosine",
         weight_decay=0.05, ema=0.99, rescue="on", balance="on" if facts.imbalance >= _UNEVEN else "off", epochs=1,
     )  # fmt: skip
     choices |= own
@@ -156,7 +156,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         choices |= {"fit": "center", "crop_area": 1.0, "jitter": 0.0, "warp": 0.1, "batch": 64}
     told = decide(settings, choices)
     choices["views"] = "mirror" if told.flip == "on" else "one"
-    half = told.size // 32 * 16
+    half = -(-told.size // 32) * 16
     if half >= _LEAST_START and not small and models.fits(told.model, told.size) and models.takes(told.model, told.size, half):
         choices["start_size"] = half
     if small or "epochs" in own:
@@ -176,12 +176,12 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
 def _work(settings: Settings, facts: Facts) -> float:
     """How much computing a training may take, in pictures of `compact` at 96 pixels, forward and back.
 
-    With a budget, what this machine does in that time. Else it grows more slowly than the pictures: fifty times as many get ten
-    times the work (and are each shown a fifth as often).
+    With a budget, what this machine does in that time. Else it grows more slowly than the pictures: fifty times as many get
+    thirteen times the work, and are each shown a quarter as often.
     """
     if settings.minutes != "auto" and facts.speed:
-        return 0.9 * facts.speed * settings.minutes * 60 / settings.members
-    return 140_000 * (facts.count / 400) ** 0.6
+        return 0.65 * facts.speed * settings.minutes * 60 / settings.members  # the rest goes into pictures and averages
+    return 95_000 * (facts.count / 400) ** 0.65
 
 
 def _cost(recipe: Recipe) -> float:
@@ -220,16 +220,15 @@ def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, draw
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 
 # What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md). Without
-# BatchNorm a rate of 0.002 is too high. Kin that was not searched for gets the same at its own size.
-_LENET = {"epochs": 300, "lr": 0.001, "batch": 32, "mixup": 0.0}
+# BatchNorm small batches do not learn. Kin that was not searched for gets the same at its own size.
+_LENET = {"epochs": 300, "batch": 32, "mixup": 0.0}
 _ALEXNET = {"epochs": 100, "lr": 0.0003, "batch": 32}
 _OF_NETWORK: dict[str, dict[str, Any]] = {
     **{name: {**_LENET, "epochs": 60} for name in models.names() if name.startswith("lenet-textbook")},
     "lenet": {**_LENET, "size": 64},
-    "lenet-now": {"size": 128, "epochs": 200},
+    "lenet-now": {"size": 112},
     **dict.fromkeys(("alexnet-2012", "alexnet-table", "alexnet-2014", "alexnet-textbook"), _ALEXNET),
     "alexnet": {**_ALEXNET, "size": 128},
-    "alexnet-now": {"epochs": 200},
 }
 
 # The papers' trainings.
