@@ -40,6 +40,9 @@ def place(tmp_path, monkeypatch):
             path.rename(path.with_name(f"{stem}.{int(number) + 300}.png"))
     small = [dataclasses.replace(v, options=v.options | {"size": 64, "epochs": 1}) for v in textbook.VARIANTS]
     monkeypatch.setattr(textbook, "VARIANTS", tuple(small))
+    for path in write_stripes(tmp_path / "more", count=4, seed=1).rglob("*.png"):
+        path.parent.parent.with_name("more-photos").mkdir(exist_ok=True)
+        path.rename(tmp_path / "more-photos" / path.name)
     (tmp_path / "new-photos").mkdir()
     source = tmp_path / "photos" / "lying" / "lying.1.png"
     (tmp_path / "new-photos" / "1.jpg").write_bytes(source.read_bytes())

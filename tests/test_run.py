@@ -293,10 +293,10 @@ def test_a_budgets_recipe_is_not_chosen_anew_when_it_is_resumed(stripes, tmp_pat
     decided = tomllib.loads((first.folder / "settings.toml").read_text(encoding="utf-8"))["decided"]
     monkeypatch.setattr(estimate, "pictures_per_second", lambda *_: 50.0)
     from tapetum.config import read_settings, settings_from
-    from tapetum.run import _recipe_of
+    from tapetum.runfolder import recipe_of
 
     asked = settings_from(read_settings(first.folder / "settings.toml"), "file")
-    recipe, why = _recipe_of(first.folder, asked)
+    recipe, why = recipe_of(first.folder, asked)
     assert recipe.epochs == decided["epochs"]
     assert "training pictures" in why
 

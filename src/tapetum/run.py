@@ -18,9 +18,7 @@ The picture folder is only read.
 """
 
 import dataclasses
-import hashlib
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -33,22 +31,24 @@ import torch
 
 import tapetum
 from tapetum import device, models
-from tapetum.config import Recipe, Settings, decide, read_settings, read_table, settings_from, to_toml
+from tapetum.config import Recipe, Settings, read_settings, settings_from
 from tapetum.data import splits
-from tapetum.data.cache import Pictures, open_pictures
+from tapetum.data.cache import open_pictures
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.loader import TrainingLoader, ValidationLoader
 from tapetum.data.prepare import Preprocessing
 from tapetum.data.samples import SPLITS, Samples, file_number
 from tapetum.data.sources import find_pictures, find_samples
+from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.evaluation.metrics import Metrics
-from tapetum.files import refuse_inside, write_csv, write_text
+from tapetum.files import write_csv, write_text
 from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
 from tapetum.inference.predict import Predictions, write_kaggle
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
+from tapetum.runfolder import recipe_of, run_folder, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, unlabelled
 
 # Batches of validation pictures: of the size that prediction uses, so that both round alike.
@@ -67,30 +67,6 @@ class Run:
     metrics: dict[str, Metrics]
     """Of the parts of the data that did not train: "val", and "test" if there is one."""
     folder: Path
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The readable pictures of the data and their parts."""
-
-    pictures: Pictures
-    rows: np.ndarray
-    """(N,) where each readable picture stands in `pictures`."""
-    samples: Samples
-    """The same N pictures with label and split."""
-
-    def part(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and labels of one split."""
-        chosen = self.samples.splits == split
-        return self.rows[chosen], self.samples.labels[chosen]
-
-    def fingerprint(self) -> str:
-        """A hash of what was learnt from: contents, labels and parts, whatever the files are called."""
-        lines = sorted(
-            f"{self.pictures.hashes[row]} {self.samples.classes[label]} {split}"
-            for row, label, split in zip(self.rows, self.samples.labels, self.samples.splits, strict=True)
-        )
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def say_to_stderr(line: str) -> None:
@@ -127,7 +103,7 @@ def train(
         tapetum.training.signals.Interrupted: stopped by Ctrl-C; the state is saved.
     """
     begun = time.monotonic()
-    folder = _run_folder(Path(data), out, resume, overwrite)
+    folder = run_folder(Path(data), out, resume, overwrite)
     if settings is None:
         before = read_settings(folder / "settings.toml") if resume else {}
         settings = settings_from({**before, **options}, "train()")
@@ -136,16 +112,16 @@ def train(
     samples = _find(data, settings, say)
 
     if resume:  # a budget's recipe depends on how fast the machine was then
-        recipe, why = _recipe_of(folder, settings)
+        recipe, why = recipe_of(folder, settings)
     else:
         recipe, why = recipes.choose(settings, _look(samples, settings, where))
         say(why)
     preprocessing = recipes.preprocessing(recipe)
     network = _fresh(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
 
-    table = _read(samples, preprocessing.reduce, settings, say)
+    table = read_all(samples, preprocessing.reduce, settings, say)
     if not resume:
-        _write_beginning(folder, samples, table, settings, recipe, why)
+        write_beginning(folder, samples, table, settings, recipe, why)
     task = _task(table, recipe, preprocessing, settings, where, folder)
     _say_estimate(network, task, settings, say)
     if settings.minutes != "auto":
@@ -222,45 +198,6 @@ def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> S
     return samples
 
 
-def _run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
-    """The folder to write: the one asked for, or a new one of the data's name under `runs`."""
-    if out is None:
-        name = data.resolve().name.split(".")[0] or "run"
-        folder = Path("runs") / name
-        number = 2
-        while folder.exists() and not (resume or overwrite):
-            folder, number = Path("runs") / f"{name}-{number}", number + 1
-    else:
-        folder = Path(out)
-    refuse_inside(folder, data, "run folder")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
-    if resume:
-        checkpoint.refuse_missing(folder)
-    content = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if content and not content & {"settings.toml", MODEL_FILE}:
-        raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
-    if content and not (resume or overwrite):
-        raise UserError(
-            f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out."
-        )
-    if overwrite and not resume:
-        for old in folder.glob("checkpoint*"):
-            shutil.rmtree(old, ignore_errors=True)
-    return folder
-
-
-def _recipe_of(folder: Path, settings: Settings) -> tuple[Recipe, str]:
-    """The recipe that a run began with, but for what is asked otherwise now, and its reasons."""
-    decided, about = (read_table(folder / "settings.toml", title) for title in ("decided", "about"))
-    try:
-        return decide(settings, decided), about["why"]
-    except KeyError as error:
-        raise UserError(
-            f"{folder} cannot be resumed: its settings lack {error}. It is an older version's; train anew."
-        ) from error
-
-
 def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.Facts:
     """What a recipe is chosen by: how many pictures train, the size and colour of some of them, and with a budget the speed."""
     sides, grey = [], True
@@ -285,58 +222,8 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
     return recipes.Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed)
 
 
-def _read(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> _Table:
-    """Decode everything, leave out and list what gives no picture, and split the rest."""
-    begun = time.monotonic()
-    pictures = open_pictures(samples, reduce_to, settings.cache == "on")
-    kept = "decoded anew each time" if pictures.cached is None else "kept decoded for the next time"
-    say(f"read {len(samples):,} files in {time.monotonic() - begun:.1f} s, {kept}")
-    bad = pictures.reasons
-    if bad:
-        say(f"left out {len(bad):,} of {len(samples):,} files:")
-        for i in list(bad)[:10]:
-            say(f"  {samples.names[i]}: {bad[i]}")
-        if len(bad) > 10:
-            say(f"  and {len(bad) - 10:,} more, all in left_out.csv")
-    rows = np.array([i for i in range(len(samples)) if i not in bad], np.int64)
-    readable = samples.select(rows)
-    for name, count in readable.counts().items():
-        if count == 0:
-            example = next(i for i in bad if samples.classes[samples.labels[i]] == name)
-            raise UserError(
-                f"class '{name}' has no readable picture ({samples.names[example]}: {bad[example]}): expected two or more. "
-                "Replace its files or remove the class."
-            )
-    if settings.split == "notes":
-        readable = splits.notes_split(readable)
-    else:
-        readable = splits.split(readable, settings.val, settings.test, settings.seed)
-    table = _Table(pictures, rows, readable)
-    say("split: " + ", ".join(f"{len(table.part(s)[0]):,} {s}" for s in SPLITS if len(table.part(s)[0])))
-    return table
-
-
-def _write_beginning(folder: Path, samples: Samples, table: _Table, settings: Settings, recipe: Recipe, why: str) -> None:
-    versions = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin), "why": why}
-    tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": versions}
-    head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
-    write_text(folder / "settings.toml", head + to_toml(tables))
-    readable = table.samples
-    write_csv(
-        folder / "splits.csv",
-        ["path", "label", "split", "sha256"],
-        (
-            (name, readable.classes[label], split, table.pictures.hashes[row])
-            for name, label, split, row in zip(readable.names, readable.labels, readable.splits, table.rows, strict=True)
-        ),
-    )
-    if table.pictures.reasons:
-        reasons = table.pictures.reasons
-        write_csv(folder / "left_out.csv", ["path", "reason"], ((samples.names[i], reasons[i]) for i in reasons))
-
-
 def _task(
-    table: _Table, recipe: Recipe, preprocessing: Preprocessing, settings: Settings, where: torch.device, folder: Path
+    table: Table, recipe: Recipe, preprocessing: Preprocessing, settings: Settings, where: torch.device, folder: Path
 ) -> loop.Task:
     rows, labels = table.part("train")
     val_rows, val_labels = table.part("val")
@@ -365,7 +252,7 @@ def _add_unlabelled(
     task: loop.Task,
     make: Callable[[int], torch.nn.Module],
     settings: Settings,
-    table: _Table,
+    table: Table,
     resume: bool,
     say: Callable[[str], None],
     log: Callable[[dict[str, Any]], None],
@@ -409,7 +296,7 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
     )
 
 
-def _evaluate(classifier: Classifier, table: _Table, folder: Path, notes: bool) -> dict[str, Metrics]:
+def _evaluate(classifier: Classifier, table: Table, folder: Path, notes: bool) -> dict[str, Metrics]:
     """Metrics of every part that did not train, predictions.csv, the grid of some of them, and the notes' CSV if asked for."""
     found: dict[str, Metrics] = {}
     lines: list[list[object]] = []

@@ -1,0 +1,69 @@
+"""All pictures of a training: read once, what gives none listed and left out, the rest split into parts."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tapetum.config import Settings
+from tapetum.data import splits
+from tapetum.data.cache import Pictures, open_pictures
+from tapetum.data.samples import SPLITS, Samples
+from tapetum.errors import UserError
+
+
+@dataclass(frozen=True)
+class Table:
+    """The readable pictures of the data and their parts."""
+
+    pictures: Pictures
+    rows: np.ndarray
+    """(N,) where each readable picture stands in `pictures`."""
+    samples: Samples
+    """The same N pictures with label and split."""
+
+    def part(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and labels of one split."""
+        chosen = self.samples.splits == split
+        return self.rows[chosen], self.samples.labels[chosen]
+
+    def fingerprint(self) -> str:
+        """A hash of what was learnt from: contents, labels and parts, whatever the files are called."""
+        lines = sorted(
+            f"{self.pictures.hashes[row]} {self.samples.classes[label]} {split}"
+            for row, label, split in zip(self.rows, self.samples.labels, self.samples.splits, strict=True)
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> Table:
+    """Decode everything, leave out and list what gives no picture, and split the rest."""
+    begun = time.monotonic()
+    pictures = open_pictures(samples, reduce_to, settings.cache == "on")
+    kept = "decoded anew each time" if pictures.cached is None else "kept decoded for the next time"
+    say(f"read {len(samples):,} files in {time.monotonic() - begun:.1f} s, {kept}")
+    bad = pictures.reasons
+    if bad:
+        say(f"left out {len(bad):,} of {len(samples):,} files:")
+        for i in list(bad)[:10]:
+            say(f"  {samples.names[i]}: {bad[i]}")
+        if len(bad) > 10:
+            say(f"  and {len(bad) - 10:,} more, all in left_out.csv")
+    rows = np.array([i for i in range(len(samples)) if i not in bad], np.int64)
+    readable = samples.select(rows)
+    for name, count in readable.counts().items():
+        if count == 0:
+            example = next(i for i in bad if samples.classes[samples.labels[i]] == name)
+            raise UserError(
+                f"class '{name}' has no readable picture ({samples.names[example]}: {bad[example]}): expected two or more. "
+                "Replace its files or remove the class."
+            )
+    if settings.split == "notes":
+        readable = splits.notes_split(readable)
+    else:
+        readable = splits.split(readable, settings.val, settings.test, settings.seed)
+    table = Table(pictures, rows, readable)
+    say("split: " + ", ".join(f"{len(table.part(s)[0]):,} {s}" for s in SPLITS if len(table.part(s)[0])))
+    return table

@@ -1,0 +1,75 @@
+"""The run folder: which one, what stands in it from the beginning, and what a resumed run reads from it."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import torch
+
+import tapetum
+from tapetum.config import Recipe, Settings, decide, read_table, to_toml
+from tapetum.data.samples import Samples
+from tapetum.data.table import Table
+from tapetum.errors import UserError
+from tapetum.files import refuse_inside, write_csv, write_text
+from tapetum.inference.classifier import MODEL_FILE
+from tapetum.training import checkpoint
+
+
+def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
+    """The folder to write: the one asked for, or a new one of the data's name under `runs`."""
+    if out is None:
+        name = data.resolve().name.split(".")[0] or "run"
+        folder = Path("runs") / name
+        number = 2
+        while folder.exists() and not (resume or overwrite):
+            folder, number = Path("runs") / f"{name}-{number}", number + 1
+    else:
+        folder = Path(out)
+    refuse_inside(folder, data, "run folder")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
+    if resume:
+        checkpoint.refuse_missing(folder)
+    content = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if content and not content & {"settings.toml", MODEL_FILE}:
+        raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
+    if content and not (resume or overwrite):
+        raise UserError(
+            f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out."
+        )
+    if overwrite and not resume:
+        for old in folder.glob("checkpoint*"):
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def write_beginning(folder: Path, samples: Samples, table: Table, settings: Settings, recipe: Recipe, why: str) -> None:
+    """The settings, the split and what was left out, before the first step."""
+    versions = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin), "why": why}
+    tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": versions}
+    head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
+    write_text(folder / "settings.toml", head + to_toml(tables))
+    readable = table.samples
+    write_csv(
+        folder / "splits.csv",
+        ["path", "label", "split", "sha256"],
+        (
+            (name, readable.classes[label], split, table.pictures.hashes[row])
+            for name, label, split, row in zip(readable.names, readable.labels, readable.splits, table.rows, strict=True)
+        ),
+    )
+    if table.pictures.reasons:
+        reasons = table.pictures.reasons
+        write_csv(folder / "left_out.csv", ["path", "reason"], ((samples.names[i], reasons[i]) for i in reasons))
+
+
+def recipe_of(folder: Path, settings: Settings) -> tuple[Recipe, str]:
+    """The recipe that a run began with, but for what is asked otherwise now, and its reasons."""
+    decided, about = (read_table(folder / "settings.toml", title) for title in ("decided", "about"))
+    try:
+        return decide(settings, decided), about["why"]
+    except KeyError as error:
+        raise UserError(
+            f"{folder} cannot be resumed: its settings lack {error}. It is an older version's; train anew."
+        ) from error
