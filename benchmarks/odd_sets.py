@@ -66,7 +66,7 @@ def row(name: str, make: Callable[[bool], Labelled], scratch: Path, seeds: int, 
         seconds.append(time.monotonic() - begun)
         found = evaluate(scratch / "run", scratch / "judge").metrics
         accuracies.append(found.accuracy.value)
-        recalls.append(np.mean([each.recall.value for each in found.per_class]))
+        recalls.append(np.mean([each.recall.value for each in found.classes]))
         shutil.rmtree(scratch / "run")
     tapetum.train(scratch / "train", scratch / "run", recipe="notes", size=64, say=lambda line: None)
     textbook = evaluate(scratch / "run", scratch / "judge").metrics.accuracy.value

@@ -140,7 +140,8 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     own = _OF_NETWORK.get(model, {})
     choices = _PLAIN | dict(  # noqa: C408 - reads as the settings do
         model=model, size=size, crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25, mixup=0.2,
-        batch=16 if facts.count < 1000 else 32 if facts.count < 10_000 else 64, optimizer="adamw", lr=0.001, schedule="cosine",
+        batch=16 if facts.count < 1000 else 32 if facts.count < 10_000 else 64, optimizer="adamw", schedule="cosine",
+        lr=0.002 if small else 0.001,
         weight_decay=0.05, ema=0.99, rescue="on", balance="on" if facts.imbalance >= _UNEVEN else "off", epochs=1,
     )  # fmt: skip
     choices |= own
@@ -221,7 +222,7 @@ _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
 
 # What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md). Without
 # BatchNorm small batches do not learn. Kin that was not searched for gets the same at its own size.
-_LENET = {"epochs": 300, "batch": 32, "mixup": 0.0}
+_LENET = {"epochs": 300, "lr": 0.001, "batch": 32, "mixup": 0.0}
 _ALEXNET = {"epochs": 100, "lr": 0.0003, "batch": 32}
 _OF_NETWORK: dict[str, dict[str, Any]] = {
     **{name: {**_LENET, "epochs": 60} for name in models.names() if name.startswith("lenet-textbook")},

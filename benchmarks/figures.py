@@ -1,0 +1,71 @@
+"""Two drawings of what benchmarks/accuracy.jsonl holds, for the README and RESULTS.md.
+
+    python benchmarks/figures.py
+
+docs/ladder.png: the networks of 1998, 2012 and today on the same 400 photos. docs/waterfall.png: from the notes' LeNet to the
+best, one change at a time; its runs have the notes "step 1 WORDS" and so on (RESULTS.md names their commands). Bars are means
+over seeds, lines their 95 % interval (Student's t).
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tapetum.evaluation.metrics import mean_interval
+
+HERE = Path(__file__).resolve().parent
+LADDER = [
+    ("lenet-textbook", "LeNet as the notes write it"),
+    ("lenet", "its layers, trained well"),
+    ("lenet-now", "its two convolutions today"),
+    ("alexnet-textbook", "AlexNet as the notes write it"),
+    ("alexnet", "its layers, trained well"),
+    ("alexnet-now", "its convolutions today"),
+    ("compact", "compact"),
+    ("compact members=5", "five of them"),
+]
+
+
+def main() -> None:
+    runs = [json.loads(line) for line in (HERE / "accuracy.jsonl").read_text(encoding="utf-8").splitlines()]
+    found: dict[str, list[float]] = defaultdict(list)
+    steps: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        options = " ".join(f"{key}={value}" for key, value in run["options"].items())
+        if run["track"] == "T400":
+            found[f"{run['network']} {options}".strip()].append(run["accuracy"])
+            if run["note"].startswith("step "):
+                steps[run["note"].split(" ", 2)[1] + " " + run["note"].split(" ", 2)[2]].append(run["accuracy"])
+    draw([(words, found[key]) for key, words in LADDER if key in found], HERE.parent / "docs" / "ladder.png")
+    if steps:
+        ordered = sorted(steps.items(), key=lambda pair: int(pair[0].split(" ")[0]))
+        draw([(words.split(" ", 1)[1], values) for words, values in ordered], HERE.parent / "docs" / "waterfall.png")
+
+
+def draw(bars: list[tuple[str, list[float]]], path: Path) -> None:
+    """Horizontal bars of accuracies, the first on top, with their numbers written beside."""
+    figure = Figure(figsize=(8, 0.5 + 0.42 * len(bars)), dpi=110, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for place, (_, values) in enumerate(bars):
+        mean = float(np.mean(values)) * 100
+        axes.barh(place, mean - 50, left=50, color="#4c78a8", height=0.62)
+        told = f"{mean:.1f} %"
+        if len(values) > 1 and np.std(values) > 0:
+            interval = mean_interval(np.array(values))
+            axes.plot([interval.low * 100, interval.high * 100], [place, place], color="black", linewidth=1.6)
+            told += f" ({len(values)} seeds)"
+        right = max(mean, (mean_interval(np.array(values)).high * 100) if len(values) > 1 else mean)
+        axes.text(right + 0.5, place, told, va="center", fontsize=9)
+    axes.set_yticks(range(len(bars)), [words for words, _ in bars])
+    axes.invert_yaxis()
+    axes.set_xlim(50, 100)
+    axes.set_xlabel("accuracy on 1,500 photos that did not train, % (guessing: 50)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
