@@ -15,7 +15,7 @@ A track trains on one set of pictures and is judged on another:
     MNIST   57,000 of the 60,000 training digits; judged on the 10,000 test digits
 
 Every run is appended to accuracy.jsonl, with its settings, seconds, machine and versions; `--table` puts the means over seeds
-into RESULTS.md (Student's t). Photos of the book's notes are judged from the model of the last epoch, never from the best.
+into RESULTS.md (Student's t). `lenet-textbook` and `alexnet-textbook` get the notes' recipe, and with it their best epoch.
 """
 
 import argparse

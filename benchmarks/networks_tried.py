@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from tapetum.models import register
-from tapetum.models.layers import convolution, kaiming
+from tapetum.models import build, register
+from tapetum.models.layers import averaged, convolution
 
 
 class Residual(nn.Module):
@@ -24,37 +24,31 @@ class Residual(nn.Module):
 
 
 def ended(layers: list[nn.Module], maps: int, num_classes: int) -> nn.Module:
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(maps, num_classes))
-    kaiming(network)
+    network = averaged(layers, maps, num_classes)
     for layer in network.modules():
         if isinstance(layer, Residual):
             nn.init.zeros_(layer.second[1].weight)
     return network
 
 
-def plain(layout: tuple, num_classes: int, pool: type[nn.Module]) -> nn.Module:
-    layers: list[nn.Module] = []
-    maps_in = 3
-    for maps in layout:
-        layers.append(pool(2) if maps == "pool" else convolution(maps_in, maps, 3))
-        maps_in = maps_in if maps == "pool" else maps
-    return ended(layers, maps_in, num_classes)
-
-
 TRIED = {"size": 128, "channels": 3, "title": "tried and not kept", "paper": "benchmarks/LOG.md"}
-COMPACT = (16, "pool", 32, "pool", 64, 64, "pool", 128, 128, "pool", 128)
 
 
 @register("tried-averages", **TRIED)
 def averages(num_classes: int, size: int) -> nn.Module:
     """compact with average pools in place of max-pools."""
-    return plain(COMPACT, num_classes, nn.AvgPool2d)
+    network = build("compact", num_classes, size)
+    return nn.Sequential(*(nn.AvgPool2d(2) if isinstance(layer, nn.MaxPool2d) else layer for layer in network))
 
 
 @register("tried-narrow", **TRIED)
 def narrow(num_classes: int, size: int) -> nn.Module:
     """Seven convolutions with average pools and 158,000 parameters."""
-    return plain((16, "pool", 32, "pool", 48, "pool", 64, 64, "pool", 64, 64), num_classes, nn.AvgPool2d)
+    layers: list[nn.Module] = []
+    for maps_in, maps in ((3, 16), (16, 32), (32, 48)):
+        layers += [convolution(maps_in, maps, 3), nn.AvgPool2d(2)]
+    layers += [convolution(48, 64, 3), convolution(64, 64, 3), nn.AvgPool2d(2), convolution(64, 64, 3), convolution(64, 64, 3)]
+    return averaged(layers, 64, num_classes)
 
 
 @register("tried-residual", **TRIED)

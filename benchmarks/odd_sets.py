@@ -15,12 +15,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 import tapetum
+from accuracy import value
 from tapetum.data.decode import decode
 from tapetum.data.sources import find_samples
 from tapetum.evaluation.evaluate import evaluate
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, to compare with no flag")
     args = parser.parse_args()
-    options = dict(pair.split("=", 1) for pair in args.set)
+    options = dict(value(pair) for pair in args.set)
     print(
         "| set | classes | pictures | auto | mean recall of the classes | time | chance | neighbours | textbook | judged on |"
     )
@@ -52,7 +54,7 @@ def main() -> None:
             print(row(name, make, Path(scratch), args.seeds, options), flush=True)
 
 
-def row(name: str, make: Callable[[bool], Labelled], scratch: Path, seeds: int, options: dict[str, str]) -> str:
+def row(name: str, make: Callable[[bool], Labelled], scratch: Path, seeds: int, options: dict[str, Any]) -> str:
     """One set's line of the table."""
     for part in ("train", "judge"):
         for i, (label, picture) in enumerate(make(part == "train")):

@@ -129,7 +129,11 @@ def train(
         left = budget * (1 - _RESERVE_SHARE) - _RESERVE_SECONDS - (time.monotonic() - begun)
         task = dataclasses.replace(task, deadline=left)
 
+    built = {settings.seed: network}
+
     def make(seed: int) -> torch.nn.Module:
+        if seed in built:
+            return built.pop(seed)
         return _fresh(dataclasses.replace(settings, seed=seed), recipe, len(samples.classes), devices, _silent)
 
     with (folder / "log.jsonl").open("w", encoding="utf-8") as log:

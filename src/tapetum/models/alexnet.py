@@ -9,7 +9,7 @@ the net of 2012 has 60,965,224, that of 2014 61,100,840, and their own code, as 
 import torch
 from torch import nn
 
-from tapetum.models.layers import convolution, kaiming
+from tapetum.models.layers import averaged, convolution, kaiming
 from tapetum.models.registry import register
 
 # The notes narrow torchvision's second hidden linear layer from 4096.
@@ -125,7 +125,7 @@ def alexnet_now(num_classes: int, size: int) -> nn.Module:
     Parameters at 2 classes: convolutions 864 + 9,216 + 76,800 + 165,888 + 331,776 + 331,776, BatchNorm 2 * 736, linear 386, in
     all 918,178.
     """
-    network = nn.Sequential(
+    layers = [
         convolution(3, 32, 3, stride=2),
         convolution(32, 32, 3),
         nn.MaxPool2d(2),
@@ -134,10 +134,5 @@ def alexnet_now(num_classes: int, size: int) -> nn.Module:
         convolution(96, 192, 3),
         convolution(192, 192, 3),
         convolution(192, 192, 3),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Dropout(0.2),
-        nn.Linear(192, num_classes),
-    )
-    kaiming(network)
-    return network
+    ]
+    return averaged(layers, 192, num_classes)

@@ -2,13 +2,12 @@
 
 from torch import nn
 
-from tapetum.models.layers import convolution, kaiming
+from tapetum.models.layers import averaged, convolution
 from tapetum.models.registry import register
 
 # Maps of each convolution; "pool" halves the sides. Max-pools early, where averages would blur: on 400 photos they are worth
 # seven points (benchmarks/LOG.md).
 _LAYOUT = (16, "pool", 32, "pool", 64, 64, "pool", 128, 128, "pool", 128)
-_DROPOUT = 0.2
 
 
 def _compact(num_classes: int, width: float) -> nn.Module:
@@ -20,11 +19,7 @@ def _compact(num_classes: int, width: float) -> nn.Module:
             continue
         layers.append(convolution(maps_in, int(maps * width), 3))
         maps_in = int(maps * width)
-    network = nn.Sequential(
-        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(_DROPOUT), nn.Linear(maps_in, num_classes)
-    )
-    kaiming(network)
-    return network
+    return averaged(layers, maps_in, num_classes)
 
 
 @register(

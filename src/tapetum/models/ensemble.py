@@ -1,5 +1,7 @@
 """Several networks that answer as one."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -17,4 +19,4 @@ class Ensemble(nn.Module):
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (B, K)."""
         logs_MBK = torch.stack([torch.log_softmax(member(images_BCHW).float(), 1) for member in self.members])
-        return torch.logsumexp(logs_MBK, 0) - torch.log(torch.tensor(float(len(self.members))))
+        return torch.logsumexp(logs_MBK, 0) - math.log(len(self.members))

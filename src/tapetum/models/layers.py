@@ -58,6 +58,16 @@ def convolution(maps_in: int, maps: int, kernel: int, stride: int = 1) -> nn.Seq
     )
 
 
+def averaged(layers: list[nn.Module], maps: int, num_classes: int) -> nn.Sequential:
+    """Layers that end in `maps` maps, then the average over each map (Lin et al. 2014), dropout, and one linear layer.
+
+    Initialised by `kaiming`.
+    """
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(maps, num_classes))
+    kaiming(network)
+    return network
+
+
 def kaiming(network: nn.Module) -> None:
     """Initialise a ReLU network so that neither signals nor gradients shrink from layer to layer (He et al. 2015, eq. 10).
 

@@ -61,11 +61,11 @@ def _build(short: str, num_classes: int, size: int) -> nn.Module:
         options["image_size"] = size
     if short in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
-    with torch.device(
-        "cpu" if short.startswith("regnet") else torch.get_default_device()
-    ):  # RegNets compute with their weights
+    # RegNets compute with values as they are built, which the meta device has none of.
+    where = torch.get_default_device()
+    with torch.device("cpu" if short.startswith("regnet") else where):
         network = torchvision.models.get_model(short, weights=None, **options)
-    return network.to(torch.get_default_device())
+    return network.to(where)
 
 
 def take_weights(network: nn.Module, name: str, weights: str) -> str:

@@ -131,13 +131,17 @@ def exists(folder: Path) -> bool:
 def refuse_missing(run: Path) -> None:
     """Raise a UserError if the run folder has no checkpoint of any of its trainings."""
     if not any(exists(folder) for folder in run.glob("checkpoint*")):
-        raise UserError(f"{run} holds no checkpoint to resume from. Leave --resume out to start.")
+        raise _missing(run)
+
+
+def _missing(run: Path) -> UserError:
+    return UserError(f"{run} holds no checkpoint to resume from. Leave --resume out to start.")
 
 
 def _newest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     files = _files(folder)
     if not files:
-        raise UserError(f"{folder.parent} holds no checkpoint to resume from. Leave --resume out to start.")
+        raise _missing(folder.parent)
     try:
         return tensorfile.load(files[-1])
     except UserError:

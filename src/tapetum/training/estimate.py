@@ -1,17 +1,16 @@
 """Time and memory that a training will take, measured and counted before it starts."""
 
 import copy
-import dataclasses
 import time
-from typing import Any
 
 import torch
 
 from tapetum import models
-from tapetum.config import Recipe
+from tapetum.config import Recipe, Settings
 from tapetum.models.summary import summarize
+from tapetum.training import recipes
 from tapetum.training.memory import keep_freed_memory
-from tapetum.training.optim import loss, make_optimizer, picture_size
+from tapetum.training.optim import loss, make_optimizer, mean_area
 
 # Python, torch and the libraries, before any picture.
 _BASE_BYTES = 450 * 1024**2
@@ -47,16 +46,14 @@ def seconds_per_step(
     step(2)  # the first step also sets the optimizer up
     first = step(recipe.batch)  # and the first of its size the kernels and the memory
     full = min(step(recipe.batch) for _ in range(1 if first > 1 else 3))
-    areas = [(picture_size(recipe, i / 100) / recipe.size) ** 2 for i in range(100)]
-    return full * sum(areas) / len(areas)
+    return full * mean_area(recipe)
 
 
 def pictures_per_second(device: torch.device, mixed: bool) -> float:
     """Training pictures a second of `compact` at 96 pixels, the unit in which recipes reckon work."""
     network = models.build("compact", 2, 96).to(device).to(memory_format=torch.channels_last)
-    values: dict[str, Any] = dict.fromkeys((field.name for field in dataclasses.fields(Recipe)), 0)
-    values |= {"model": "compact", "size": 96, "start_size": 96, "batch": 32, "optimizer": "adamw", "lr": 0.001}
-    recipe = Recipe(**values)
+    asked = Settings(model="compact", size=96, start_size=96, batch=32)
+    recipe, _ = recipes.choose(asked, recipes.Facts(count=1000, num_classes=2, short_side=96, grey=False))
     return recipe.batch / seconds_per_step(network, recipe, 2, device, mixed)
 
 

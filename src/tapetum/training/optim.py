@@ -52,6 +52,11 @@ def picture_size(recipe: Recipe, progress: float) -> int:
     return (recipe.start_size, min(between, recipe.size), recipe.size)[sum(progress >= share for share in _GROWTH)]
 
 
+def mean_area(recipe: Recipe) -> float:
+    """Area of the training pictures over all of a training, as a share of that of the full size: what growth saves."""
+    return sum((picture_size(recipe, i / 100) / recipe.size) ** 2 for i in range(100)) / 100
+
+
 def loss(
     outputs_BK: torch.Tensor, targets_BK: torch.Tensor, weight_B: torch.Tensor, rubbish: float | None = None
 ) -> torch.Tensor:

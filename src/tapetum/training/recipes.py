@@ -15,7 +15,7 @@ from tapetum.config import Recipe, Settings, decide
 from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tapetum.errors import UserError
 from tapetum.models.summary import summarize
-from tapetum.training.optim import picture_size
+from tapetum.training.optim import mean_area
 
 # Pictures up to this size (digits, icons) are shown in their own size; photos are reduced.
 _SMALL_SIDE = 40
@@ -158,8 +158,8 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     told = decide(settings, choices)
     choices["views"] = "mirror" if told.flip == "on" else "one"
     half = -(-told.size // 32) * 16
-    if half >= _LEAST_START and not small and models.fits(told.model, told.size) and models.takes(told.model, told.size, half):
-        choices["start_size"] = half
+    grows = half >= _LEAST_START and not small and models.takes(told.model, told.size, half)
+    choices["start_size"] = half if grows else told.size
     if small or "epochs" in own:
         # Few pictures are shown more often, but not so often that the work stays the same: it grows as the fourth root.
         epochs = own.get("epochs", 150) * (400 / facts.count) ** 0.75
@@ -191,17 +191,15 @@ def _cost(recipe: Recipe) -> float:
         summarize(models.build_on_meta(name, 2, size), models.entry(name).channels, size).multiply_adds
         for name, size in ((recipe.model, recipe.size), ("compact", 96))
     )
-    shares = [(picture_size(recipe, i / 100) / recipe.size) ** 2 for i in range(100)] if recipe.start_size else [1.0]
-    return adds / unit * sum(shares) / len(shares)
+    return adds / unit * mean_area(recipe)
 
 
 def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, drawn: bool) -> str:
     """One paragraph for the person who waits: what was chosen and why."""
     kind = "small grey drawings" if drawn else "small pictures" if small else "photos"
-    grown = recipe.start_size and recipe.start_size < recipe.size
     parts = [
         f"{facts.count:,} training pictures ({kind}): {recipe.model} at {recipe.size} px",
-        f", growing from {recipe.start_size} px, which saves time" if grown else "",
+        f", growing from {recipe.start_size} px, which saves time" if recipe.start_size < recipe.size else "",
         f", up to {recipe.epochs} epochs" if settings.minutes != "auto" else f", {recipe.epochs} epochs",
         f" in batches of {recipe.batch}",
         ", since few pictures must be shown often" if facts.count < 5000 else "",
