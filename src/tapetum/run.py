@@ -110,6 +110,7 @@ def train(
     devices = device.choose_each(settings.device)
     where = devices[0]
     samples = _find(data, settings, say)
+    heap = find_pictures(settings.unlabelled) if settings.unlabelled else None
 
     if resume:  # a budget's recipe depends on how fast the machine was then
         recipe, why = recipe_of(folder, settings)
@@ -141,8 +142,8 @@ def train(
         def write(entry: dict[str, Any]) -> None:
             print(json.dumps(entry), file=log, flush=True)
 
-        if settings.unlabelled:
-            task = _add_unlabelled(task, make, settings, table, resume, say, write)
+        if heap is not None:
+            task = _add_unlabelled(task, make, heap, settings, table, resume, say, write)
         network, told = members.fit(task, make, settings.members, resume, say, write)
     progress, seconds = told[0], sum(each.seconds for each in told)
     if any(each.epoch == 0 for each in told):
@@ -255,6 +256,7 @@ def _task(
 def _add_unlabelled(
     task: loop.Task,
     make: Callable[[int], torch.nn.Module],
+    heap: Samples,
     settings: Settings,
     table: Table,
     resume: bool,
@@ -262,7 +264,7 @@ def _add_unlabelled(
     log: Callable[[dict[str, Any]], None],
 ) -> loop.Task:
     """Train a first network, in two fifths of the time, and let it guess the labels of the unlabelled pictures."""
-    pictures = open_pictures(find_pictures(settings.unlabelled), task.training.preprocessing.reduce, settings.cache == "on")
+    pictures = open_pictures(heap, task.training.preprocessing.reduce, settings.cache == "on")
     known = {table.pictures.hashes[row] for row in table.rows}
     rows = np.array(
         [i for i in range(len(pictures)) if i not in pictures.reasons and pictures.hashes[i] not in known], np.int64

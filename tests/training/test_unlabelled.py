@@ -9,6 +9,7 @@ import torch
 
 import tapetum
 from conftest import write_stripes
+from tapetum.errors import UserError
 from tapetum.training import loop, unlabelled
 from tapetum.training.signals import Interrupted
 
@@ -61,6 +62,14 @@ def test_a_second_network_learns_from_the_guesses_of_the_first(stripes, heap, tm
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert [entry.get("stage") for entry in log] == ["first"] * 4 + [None] * 3
     assert run.metrics["val"].accuracy.n == 16
+
+
+def test_a_heap_that_is_not_there_is_refused_before_anything_is_written(stripes, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "nowhere"):
+        with pytest.raises(UserError, match=name):
+            train(stripes, tmp_path / "run", tmp_path / name)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("step_number", [6, 19])
