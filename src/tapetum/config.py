@@ -82,8 +82,8 @@ class Settings:
     """Passes over the training pictures."""
     batch: Auto | int = "auto"
     """Pictures a training step."""
-    optimizer: Auto | Literal["sgd", "adamw"] = "auto"
-    """SGD with momentum 0.9, or AdamW."""
+    optimizer: Auto | Literal["sgd", "adamw", "muon"] = "auto"
+    """SGD with momentum 0.9, AdamW, or Muon for convolutions with AdamW for the rest."""
     lr: Auto | float = "auto"
     """Highest learning rate."""
     schedule: Auto | Literal["constant", "cosine", "steps"] = "auto"
@@ -171,7 +171,7 @@ class Recipe:
     balance: OnOff
     epochs: int
     batch: int
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Literal["sgd", "adamw", "muon"]
     lr: float
     schedule: Literal["constant", "cosine", "steps"]
     weight_decay: float

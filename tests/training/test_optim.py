@@ -42,8 +42,8 @@ def test_the_notes_optimizer_is_torchs_sgd_with_momentum(layout):
 def test_weight_decay_spares_biases_and_batchnorm():
     network = small_network()
     groups = make_optimizer(network, dataclasses.replace(NOTES, optimizer="adamw", weight_decay=0.1)).param_groups
-    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
-    assert {p.ndim for p in groups[1]["params"]} == {1}
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.1, 0.0]
+    assert [{p.ndim for p in group["params"]} for group in groups] == [{4}, {2}, {1}]
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
 
 
