@@ -17,7 +17,7 @@ from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
 from tapetum.inference.predict import predict_samples
 
-QUICK = dict(model="compact", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, erase=0.0, flip="on")
+QUICK = dict(model="compact", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0, flip="on")
 
 
 def silent(line):

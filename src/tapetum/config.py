@@ -69,6 +69,8 @@ class Settings:
     """Strength of random shifts, scaling, squeezing and shearing in training (LeCun et al. 1998); such as 0.1; 0 = off."""
     pca: Auto | float = "auto"
     """Strength of random colour shifts along the pictures' principal colours (Krizhevsky et al. 2012: 0.1); 0 = off."""
+    turn: Auto | float = "auto"
+    """Share of the training pictures turned by 90, 180 or 270 degrees, which the network has to recognise beside the class."""
     erase: Auto | float = "auto"
     """Share of the training pictures that get a random rectangle painted over."""
     mixup: Auto | float = "auto"
@@ -135,6 +137,7 @@ _RANGES = (
     ("crop_area", 0.05, 1),
     ("jitter", 0, 1),
     ("rotate", 0, 180),
+    ("turn", 0, 1),
     ("erase", 0, 1),
     ("warp", 0, 1),
     ("pca", 0, 10),
@@ -165,6 +168,7 @@ class Recipe:
     rotate: float
     warp: float
     pca: float
+    turn: float
     erase: float
     mixup: float
     cutmix: float

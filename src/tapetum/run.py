@@ -49,7 +49,7 @@ from tapetum.inference.predict import Predictions, write_kaggle
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
 from tapetum.runfolder import recipe_of, run_folder, write_beginning
-from tapetum.training import checkpoint, estimate, loop, members, recipes, unlabelled
+from tapetum.training import checkpoint, estimate, loop, members, recipes, turning, unlabelled
 
 # Batches of validation pictures: of the size that prediction uses, so that both round alike.
 _BATCH = 32
@@ -145,6 +145,7 @@ def train(
         if heap is not None:
             task = _add_unlabelled(task, make, heap, settings, table, resume, say, write)
         network, told = members.fit(task, make, settings.members, resume, say, write)
+    turning.narrow(network)
     progress, seconds = told[0], sum(each.seconds for each in told)
     if any(each.epoch == 0 for each in told):
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
@@ -185,6 +186,8 @@ def _fresh(
     network = models.build(recipe.model, num_classes, recipe.size)
     if settings.weights:
         say(models.take_weights(network, recipe.model, settings.weights))
+    if recipe.turn > 0:
+        turning.widen(network, recipe.model)
     return models.place(network.to(memory_format=torch.channels_last), recipe.model, devices)
 
 
@@ -291,7 +294,7 @@ def _mixed(settings: Settings, where: torch.device) -> bool:
 
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
     recipe, steps = task.recipe, len(task.training)
-    seconds = estimate.seconds_per_step(network, recipe, task.training.num_classes, task.device, task.mixed)
+    seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed)
     seconds *= steps * recipe.epochs * settings.members
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())

@@ -236,7 +236,7 @@ def _seconds(variants: list[Variant], seeds: int, quick: bool, book: Samples, de
         if key not in measured:
             network = models.build(recipe.model, len(book.classes), recipe.size)
             network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            measured[key] = estimate.seconds_per_step(network, recipe, len(book.classes), where)
+            measured[key] = estimate.seconds_per_step(network, recipe, where)
         total += min(seeds, variant.most_seeds) * (
             measured[key] * recipe.epochs * -(-count // recipe.batch) * 1.15 + _SECONDS_BESIDE
         )

@@ -16,7 +16,7 @@ def test_the_estimate_is_near_what_steps_really_take_and_changes_nothing():
     torch.manual_seed(0)
     network = models.build("compact", 2, 48).train()
     before = copy.deepcopy(network.state_dict())
-    told = estimate.seconds_per_step(network, RECIPE, 2, torch.device("cpu"))
+    told = estimate.seconds_per_step(network, RECIPE, torch.device("cpu"))
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
     optimizer = make_optimizer(network, RECIPE)

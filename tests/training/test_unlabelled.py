@@ -13,7 +13,7 @@ from tapetum.errors import UserError
 from tapetum.training import loop, unlabelled
 from tapetum.training.signals import Interrupted
 
-QUICK = dict(model="compact", size=32, epochs=4, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, erase=0.0, flip="on")
+QUICK = dict(model="compact", size=32, epochs=4, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0, flip="on")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ class Batch:
     images_BCHW: torch.Tensor
     """float32, normalised, channels-last memory."""
     targets_BK: torch.Tensor
-    """float32; each row sums to 1: one class, or smoothed or mixed ones."""
+    """float32; each row sums to 1: one class, or smoothed or mixed ones. With turned pictures 4 K, turn by turn."""
     labels_B: torch.Tensor
     """int64 classes, before smoothing and mixing."""
     weight_B: torch.Tensor
@@ -108,6 +108,7 @@ class TrainingLoader:
         else:
             targets = torch.from_numpy(self.guesses_NK[chosen]).float().to(self.device)
         targets = targets.mul_(1 - recipe.label_smoothing).add_(recipe.label_smoothing / self.num_classes)
+        images, targets = augment.turn(images, targets, recipe.turn, u_BN)
         images, targets = augment.mix(images, targets, recipe.mixup, recipe.cutmix, self.seed, place)
         return Batch(
             images_BCHW=images.contiguous(memory_format=torch.channels_last),

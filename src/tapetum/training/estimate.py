@@ -16,9 +16,7 @@ from tapetum.training.optim import loss, make_optimizer, mean_area
 _BASE_BYTES = 450 * 1024**2
 
 
-def seconds_per_step(
-    network: torch.nn.Module, recipe: Recipe, num_classes: int, device: torch.device, mixed: bool = False
-) -> float:
+def seconds_per_step(network: torch.nn.Module, recipe: Recipe, device: torch.device, mixed: bool = False) -> float:
     """Seconds that a training step takes here on average, measured on a copy of `network` with batches of noise.
 
     A few steps of the full size are a good guess, not a promise; the progress bar corrects it as the training runs. Smaller
@@ -33,10 +31,11 @@ def seconds_per_step(
     def step(count: int) -> float:
         images_BCHW = torch.rand(count, channels, recipe.size, recipe.size, generator=generator).to(device)
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-        targets_BK = torch.full((count, num_classes), 1 / num_classes, device=device)
         start = time.perf_counter()
         with torch.autocast(device.type, enabled=mixed):
-            value = loss(trial(images_BCHW).float(), targets_BK, torch.ones(count, device=device))
+            outputs_BK = trial(images_BCHW).float()
+            even_BK = torch.full_like(outputs_BK, 1 / outputs_BK.shape[1])
+            value = loss(outputs_BK, even_BK, torch.ones(count, device=device))
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -54,7 +53,7 @@ def pictures_per_second(device: torch.device, mixed: bool) -> float:
     network = models.build("compact", 2, 96).to(device).to(memory_format=torch.channels_last)
     asked = Settings(model="compact", size=96, start_size=96, batch=32)
     recipe, _ = recipes.choose(asked, recipes.Facts(count=1000, num_classes=2, short_side=96, grey=False))
-    return recipe.batch / seconds_per_step(network, recipe, 2, device, mixed)
+    return recipe.batch / seconds_per_step(network, recipe, device, mixed)
 
 
 def memory_bytes(network: torch.nn.Module, recipe: Recipe) -> int:

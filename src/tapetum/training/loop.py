@@ -36,9 +36,9 @@ _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 # Hundreds of short epochs need no line each; the progress bar moves all the same.
 _SECONDS_BETWEEN_LINES = 4.0
 _MOST_VALIDATIONS = 60
-# A training that after this share of its steps has a loss above this share of guessing's starts again, twice at most, each time
-# with this part of its learning rate.
-_ASKED, _FLAT, _MOST_RESTARTS, _SAFER = 0.3, 0.99, 2, 0.25
+# A training that after this share of its steps, and so many at least, has a loss above this share of guessing's starts again,
+# twice at most, each time with this part of its learning rate.
+_ASKED, _LEAST_STEPS, _FLAT, _MOST_RESTARTS, _SAFER = 0.3, 50, 0.99, 2, 0.25
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,9 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
     state.average.update(state.network, progress.step)
 
     pictures = batch.weight_B.sum().item()
-    # Of a mixed picture the larger part counts.
-    hits_B = (outputs_BK.argmax(1) == batch.targets_BK.argmax(1)) * batch.weight_B
+    # Of a mixed picture the larger part counts; of a turned one the class.
+    classes = task.training.num_classes
+    hits_B = (outputs_BK.argmax(1) % classes == batch.targets_BK.argmax(1) % classes) * batch.weight_B
     progress.step += 1
     progress.loss_sum += value * pictures
     progress.correct += hits_B.sum().item()
@@ -217,10 +218,14 @@ def _learns_nothing(task: Task, progress: Progress, done: float) -> bool:
     """Whether it is time to ask, and the last epoch's loss is no better than that of answering with the classes' shares."""
     if task.recipe.rescue == "off" or progress.restarts == _MOST_RESTARTS or not _ASKED <= done < 1:
         return False
+    if progress.step < _LEAST_STEPS:
+        return False
     shares_K = np.bincount(task.training.labels) / len(task.training.labels)
     if task.recipe.balance == "on":
         shares_K = np.full(np.count_nonzero(shares_K), 1 / np.count_nonzero(shares_K))
-    guessing = -(shares_K * np.log(shares_K.clip(1e-12))).sum()
+    # Guessing knows how often pictures are turned, too.
+    turns = np.array([1 - task.recipe.turn, *[task.recipe.turn / 3] * 3])
+    guessing = -sum((shares * np.log(shares.clip(1e-12))).sum() for shares in (shares_K, turns))
     return progress.history[-1]["train_loss"] > _FLAT * guessing
 
 

@@ -53,7 +53,9 @@ class Muon(torch.optim.AdamW):
     def _turn(self, parameter: torch.Tensor, lr: float, weight_decay: float) -> None:
         if parameter.grad is None:
             return
-        momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        if not self.state[parameter]:  # AdamW looks for a step in every state that it loads
+            self.state[parameter].update(step=torch.zeros(()), momentum=torch.zeros_like(parameter))
+        momentum = self.state[parameter]["momentum"]
         momentum.lerp_(parameter.grad, 1 - _MOMENTUM)
         direction = orthogonal(parameter.grad.lerp(momentum, _MOMENTUM).flatten(1))
         scale = _LIKE_ADAMW * math.sqrt(max(direction.shape))

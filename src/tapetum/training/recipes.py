@@ -26,6 +26,8 @@ _BY_WORK = (
     (800_000, "compact-wide", 112),
     (math.inf, "compact-large", 128),
 )
+# Crops of a smaller share of the area may be enlarged, by a fifth at most: pictures twice as large would cost more.
+_SHARP_AREA = 0.35
 # Pictures smaller than this show too little to begin with.
 _LEAST_START = 48
 # From so many grey drawings on a larger network than LeNet has enough to learn from.
@@ -83,8 +85,8 @@ def preprocessing(recipe: Recipe) -> Preprocessing:
     network = models.entry(recipe.model)
     larger = network.resize / network.size if network.resize else 8 / 7
     resize = max(recipe.size, round(recipe.size * larger))
-    # The smallest crop of the flattest proportions (3/4) still has `size` pixels on its shorter side.
-    crop = math.ceil(recipe.size / math.sqrt(recipe.crop_area * 3 / 4))
+    # A crop of the flattest proportions (3/4) still has `size` pixels on its shorter side; only the smallest are enlarged.
+    crop = math.ceil(recipe.size / math.sqrt(max(recipe.crop_area, _SHARP_AREA) * 3 / 4))
     return Preprocessing(
         size=recipe.size,
         fit=recipe.fit,
@@ -100,7 +102,7 @@ def preprocessing(recipe: Recipe) -> Preprocessing:
 # Nothing random, nothing averaged: what a recipe does not name.
 _PLAIN: dict[str, Any] = {
     "start_size": 0, "fit": "crop", "crop_area": 1.0, "crops": "resized", "flip": "off", "jitter": 0.0, "rotate": 0.0,
-    "warp": 0.0, "pca": 0.0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0, "balance": "off", "weight_decay": 0.0,
+    "warp": 0.0, "pca": 0.0, "turn": 0.0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0, "balance": "off", "weight_decay": 0.0,
     "label_smoothing": 0.0, "ema": 0.0, "rescue": "off", "keep": "last", "views": "one",
 }  # fmt: skip
 
@@ -137,11 +139,10 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         model, size = next((name, size) for most, name, size in _BY_WORK if work < most)
     if settings.model != "auto":
         model, size = settings.model, models.entry(settings.model).size
-    own = _OF_NETWORK.get(model, {})
+    own = (_MUON if model in _NORMALISED else {}) | _OF_NETWORK.get(model, {})
     choices = _PLAIN | dict(  # noqa: C408 - reads as the settings do
         model=model, size=size, crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25, mixup=0.2,
-        batch=16 if facts.count < 1000 else 32 if facts.count < 10_000 else 64, optimizer="adamw", schedule="cosine",
-        lr=0.002 if small else 0.001,
+        batch=32 if facts.count < 10_000 else 64, optimizer="adamw", lr=0.002 if small else 0.001, schedule="cosine",
         weight_decay=0.05, ema=0.99, rescue="on", balance="on" if facts.imbalance >= _UNEVEN else "off", epochs=1,
     )  # fmt: skip
     choices |= own
@@ -151,7 +152,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         choices["size"] = side if models.fits(model, side) else choices["size"]
     if drawn:
         # Mirrored writing is other writing, and ink has no colours.
-        choices |= {"flip": "off", "crop_area": 0.7, "jitter": 0.1}
+        choices |= {"flip": "off", "turn": 0.0, "crop_area": 0.7, "jitter": 0.1}
     if drawn and _OWN_SIZE <= facts.short_side <= choices["size"]:
         # Drawings about as large as the input keep their pixels, and are distorted in place of being cut.
         choices |= {"fit": "center", "crop_area": 1.0, "jitter": 0.0, "warp": 0.1, "batch": 64}
@@ -206,6 +207,7 @@ def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, draw
         f"; each time {'distorted' if recipe.warp else 'cut, turned and coloured'} a little differently",
         ", some blended into others" if recipe.mixup or recipe.cutmix else "",
         ", never mirrored" if recipe.flip == "off" else "",
+        f", {recipe.turn:.0%} of them turned, which has to be noticed too" if recipe.turn else "",
         f"; small classes shown as often as large ones ({facts.imbalance:.0f} to 1)" if recipe.balance == "on" else "",
         f". {_OPTIMIZERS[recipe.optimizer]} with a learning rate up to {recipe.lr:g}",
         ", falling to zero" if recipe.schedule == "cosine" else "",
@@ -216,12 +218,14 @@ def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, draw
     return "".join(parts)
 
 
-_OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
+_OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
 
-# What the experiments found best for single networks, where it differs from what suits compact (benchmarks/LOG.md). Without
-# BatchNorm small batches do not learn. Kin that was not searched for gets the same at its own size.
-_LENET = {"epochs": 300, "lr": 0.001, "batch": 32, "mixup": 0.0}
-_ALEXNET = {"epochs": 100, "lr": 0.0003, "batch": 32}
+# What the experiments found best for single networks (benchmarks/LOG.md). With BatchNorm, Muon learns so fast that stronger
+# augmentation pays. Kin that was not searched for gets the same at its own size.
+_NORMALISED = ("compact", "compact-wide", "compact-large", "lenet-now", "alexnet-now")
+_MUON = {"optimizer": "muon", "lr": 0.005, "turn": 0.5}
+_LENET = {"epochs": 300, "lr": 0.001, "mixup": 0.0}
+_ALEXNET = {"epochs": 100, "lr": 0.0003}
 _OF_NETWORK: dict[str, dict[str, Any]] = {
     **{name: {**_LENET, "epochs": 60} for name in models.names() if name.startswith("lenet-textbook")},
     "lenet": {**_LENET, "size": 64},
