@@ -94,8 +94,8 @@ def test_a_network_without_a_papers_recipe_is_refused(model):
 
 @pytest.mark.parametrize(
     ("speed", "minutes", "model", "size"),
-    [(500, 1, "compact", 96), (500, 3, "compact", 112), (500, 20, "compact-wide", 112), (500, 60, "compact-large", 128),
-     (250, 2, "compact", 96), (50, 20, "compact", 96)],
+    [(500, 1, "compact", 80), (500, 3, "compact", 112), (500, 20, "compact-wide", 112), (500, 60, "compact-large", 128),
+     (250, 2, "compact", 80), (50, 20, "compact", 80)],
 )  # fmt: skip
 def test_more_time_or_a_faster_machine_gets_a_larger_network(speed, minutes, model, size):
     facts = dataclasses.replace(PHOTOS, speed=float(speed))
@@ -112,6 +112,16 @@ def test_without_a_budget_the_work_suits_the_number_of_pictures():
     assert [recipe.model for recipe in chosen] == ["compact", "compact", "compact-wide", "compact-large"]
     epochs = [recipe.epochs for recipe in chosen]
     assert epochs == sorted(epochs, reverse=True)
+
+
+def test_muon_and_turned_pictures_are_for_networks_with_batchnorm_and_for_time_enough():
+    chosen = {model: recipes.choose(Settings(model=model), PHOTOS)[0] for model in ("compact", "lenet-now", "lenet", "alexnet")}
+    assert [(r.optimizer, r.turn) for r in chosen.values()] == [("muon", 0.5), ("muon", 0.5), ("adamw", 0.0), ("adamw", 0.0)]
+    hurried, why = recipes.choose(Settings(minutes=1), dataclasses.replace(PHOTOS, speed=500.0))
+    assert (hurried.optimizer, hurried.turn, hurried.batch) == ("muon", 0.0, 16)
+    assert "turned, which" not in why
+    assert "50% of them turned, which has to be noticed" in recipes.choose(Settings(), PHOTOS)[1]
+    assert recipes.choose(Settings(model="compact"), DIGITS)[0].turn == 0  # a turned 6 is a 9
 
 
 def test_uneven_classes_are_balanced_and_it_is_said():

@@ -19,9 +19,11 @@ from tapetum.training.optim import mean_area
 
 # Pictures up to this size (digits, icons) are shown in their own size; photos are reduced.
 _SMALL_SIDE = 40
-# Photos: up to how much work (see `_work`) which network, at which size, is worth it (benchmarks/LOG.md).
+# With less work (see `_work`) a network has not the time to learn how pictures are turned, and more, smaller steps help.
+_TURNING_FROM = 40_000
+# Photos: up to how much work which network, at which size, is worth it (benchmarks/LOG.md).
 _BY_WORK = (
-    (40_000, "compact", 96),
+    (_TURNING_FROM, "compact", 80),
     (200_000, "compact", 112),
     (800_000, "compact-wide", 112),
     (math.inf, "compact-large", 128),
@@ -139,12 +141,15 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         model, size = next((name, size) for most, name, size in _BY_WORK if work < most)
     if settings.model != "auto":
         model, size = settings.model, models.entry(settings.model).size
-    own = (_MUON if model in _NORMALISED else {}) | _OF_NETWORK.get(model, {})
+    own = _OF_NETWORK.get(model, {})
     choices = _PLAIN | dict(  # noqa: C408 - reads as the settings do
         model=model, size=size, crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25, mixup=0.2,
         batch=32 if facts.count < 10_000 else 64, optimizer="adamw", lr=0.002 if small else 0.001, schedule="cosine",
         weight_decay=0.05, ema=0.99, rescue="on", balance="on" if facts.imbalance >= _UNEVEN else "off", epochs=1,
     )  # fmt: skip
+    if model in _NORMALISED:
+        hurried = {"batch": 16} if work < _TURNING_FROM else {"turn": 0.5}
+        choices |= {"optimizer": "muon", "lr": 0.005, **hurried}
     choices |= own
     if small:
         side = max(32, facts.short_side)
@@ -220,10 +225,10 @@ def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, draw
 
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
 
-# What the experiments found best for single networks (benchmarks/LOG.md). With BatchNorm, Muon learns so fast that stronger
-# augmentation pays. Kin that was not searched for gets the same at its own size.
+# Networks with BatchNorm after every convolution, which bear Muon's long steps.
 _NORMALISED = ("compact", "compact-wide", "compact-large", "lenet-now", "alexnet-now")
-_MUON = {"optimizer": "muon", "lr": 0.005, "turn": 0.5}
+# What the experiments found best for single networks, where it differs (benchmarks/LOG.md). Kin that was not searched for gets
+# the same at its own size.
 _LENET = {"epochs": 300, "lr": 0.001, "mixup": 0.0}
 _ALEXNET = {"epochs": 100, "lr": 0.0003}
 _OF_NETWORK: dict[str, dict[str, Any]] = {
