@@ -25,8 +25,8 @@ def test_a_convolution_moves_as_its_matrix_does_under_torchs_muon(layout):
     torch.manual_seed(0)
     ours = nn.Conv2d(3, 8, 3, bias=False).to(memory_format=layout)
     theirs = nn.Parameter(ours.weight.detach().flatten(1).clone())
-    mine = Muon([{"params": [ours.weight], "orthogonal": True, "weight_decay": 0.1}], lr=0.01)
-    judge = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    mine = Muon([{"params": [ours.weight], "orthogonal": True, "weight_decay": 0.1}], lr=0.001)
+    judge = torch.optim.Muon([theirs], lr=0.03, weight_decay=0.1)
     for step in range(5):
         gradient = torch.randn(8, 27, generator=torch.Generator().manual_seed(step))
         ours.weight.grad = gradient.reshape(8, 3, 3, 3).contiguous(memory_format=layout)

@@ -149,7 +149,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     )  # fmt: skip
     if model in _NORMALISED:
         hurried = {"batch": 16} if work < _TURNING_FROM else {"turn": 0.5}
-        choices |= {"optimizer": "muon", "lr": 0.005, **hurried}
+        choices |= {"optimizer": "muon", "lr": 0.001, **hurried}
     choices |= own
     if small:
         side = max(32, facts.short_side)
