@@ -55,6 +55,8 @@ def test_digits_go_to_lenet_unmirrored():
     recipe, why = recipes.choose(Settings(), DIGITS)
     assert (recipe.model, recipe.size, recipe.flip) == ("lenet-table", 32, "off")
     assert "never mirrored" in why
+    larger = [recipes.choose(Settings(), Facts(count, 10, 28, True))[0].model for count in (200, 4000, 60_000)]
+    assert larger == ["lenet-now", "lenet-now", "compact"]
 
 
 def test_what_was_asked_is_not_overruled():

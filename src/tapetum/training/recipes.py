@@ -32,7 +32,7 @@ _BY_WORK = (
 _SHARP_AREA = 0.35
 # Pictures smaller than this show too little to begin with.
 _LEAST_START = 48
-# From so many grey drawings on a larger network than LeNet has enough to learn from.
+# From so many grey drawings on a larger network than LeNet's has enough to learn from.
 _MANY_DRAWINGS = 5000
 # Largest class against smallest, from which on the small ones are shown more often.
 _UNEVEN = 2.0
@@ -136,7 +136,8 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     drawn = small and facts.grey
     work = _work(settings, facts)
     if drawn:
-        model, size = ("lenet-table" if facts.count < _MANY_DRAWINGS else "compact"), 32
+        tiny = facts.short_side < _OWN_SIZE
+        model, size = ("lenet-table" if tiny else "lenet-now" if facts.count < _MANY_DRAWINGS else "compact"), 32
     else:
         model, size = next((name, size) for most, name, size in _BY_WORK if work < most)
     if settings.model != "auto":
@@ -156,7 +157,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         choices |= {"crop_area": 0.6, "erase": 0.0, "mixup": 0.0}
         choices["size"] = side if models.fits(model, side) else choices["size"]
     if drawn:
-        # Mirrored writing is other writing, and ink has no colours.
+        # Mirrored writing is other writing, and so is turned; ink has no colours.
         choices |= {"flip": "off", "turn": 0.0, "crop_area": 0.7, "jitter": 0.1}
     if drawn and _OWN_SIZE <= facts.short_side <= choices["size"]:
         # Drawings about as large as the input keep their pixels, and are distorted in place of being cut.
