@@ -20,7 +20,9 @@ _FASTER = 30
 
 
 class Muon(torch.optim.AdamW):
-    """Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") for convolutions, AdamW for all else.
+    """Muon for convolutions, AdamW for all else.
+
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
 
     torch.optim.Muon takes matrices only, and all parameters of a network or none.
 
