@@ -79,6 +79,41 @@ def _answer(result: Any, as_json: bool) -> None:
     print(f"next:     tapetum predict {_quoted(result.folder)} PICTURES")
 
 
+def check(
+    data: Positional[Path],
+    /,
+    out: Annotated[Path | None, arg(help="Also write an HTML page with miniatures to this file.")] = None,
+    numbers: Annotated[str, arg(help='Only files whose last number is in a range, such as 0-250; or "all".')] = "all",
+    strict: Annotated[bool, arg(help="Exit with 1 if something serious is found.")] = False,
+    json: Json = False,
+) -> None:
+    """Look through labelled pictures before a training: what would spoil it or its figures, by name and reason.
+
+    Unreadable files, the same picture twice, under two labels or in two parts, names that collide on other systems, content
+    that belies its name, blank, odd and turned pictures, small and uneven classes. Nothing among the pictures is changed.
+
+    Args:
+        data: Labelled pictures, in any layout that `tapetum train` takes.
+    """
+    from tapetum.run import check as run_check
+
+    if out is not None:
+        refuse_inside(out, data, "page")
+    found = run_check(data, numbers)
+    if out is not None:
+        from tapetum.looking.check_page import write_check
+
+        write_check(found, out)
+    if json:
+        print(_dumps(found.to_json()))
+    else:
+        print(found.text())
+        print(f"\nlook at:  {out}" if out is not None else f"\nsee them: tapetum check {_quoted(data)} --out check.html")
+        print(f"next:     tapetum train {_quoted(data)}")
+    if strict and any(each.harm == "serious" for each in found.findings):
+        sys.exit(1)
+
+
 def textbook(
     data: Positional[Path],
     /,
@@ -297,6 +332,7 @@ def summary(
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
+    "check": check,
     "train": train,
     "textbook": textbook,
     "evaluate": evaluate,

@@ -34,6 +34,8 @@ from tapetum import device, models
 from tapetum.config import Recipe, Settings, read_settings, settings_from
 from tapetum.data import splits
 from tapetum.data.cache import open_pictures
+from tapetum.data.check import Check
+from tapetum.data.check import check as check_pictures
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.loader import TrainingLoader, ValidationLoader
 from tapetum.data.prepare import Preprocessing
@@ -172,6 +174,22 @@ def train(
     write_report(folder, classifier, found, seconds, recipe, len(table.pictures.reasons))
     say(f"trained in {duration(seconds)}, all done in {duration(time.monotonic() - begun)}; written to {folder}")
     return Run(classifier, found, folder)
+
+
+def check(data: str | Path, numbers: str = "all", say: Callable[[str], None] = say_to_stderr) -> Check:
+    """Look through labelled pictures before a training; the decoded pictures are kept for that training.
+
+    Args:
+        data: any layout that training takes.
+        numbers: a range of file numbers such as "0-250", or "all".
+        say: takes the lines of talk; by default they go to stderr.
+
+    Raises:
+        UserError: there are no labelled pictures, or none that can be read.
+    """
+    samples = _find(data, Settings(numbers=numbers), say)
+    recipe, _ = recipes.choose(Settings(), _look(samples, Settings(), torch.device("cpu")))
+    return check_pictures(samples, open_pictures(samples, recipes.preprocessing(recipe).reduce))
 
 
 def _silent(line: str) -> None:

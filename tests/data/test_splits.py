@@ -81,3 +81,22 @@ def test_numbers_are_ranges():
     for text in ("9-3", "x", "1-", "-5"):
         with pytest.raises(UserError, match="expected a range such as 0-250"):
             numbers_range(text, notes=False)
+
+
+def test_duplicates_stay_on_one_side():
+    table = samples(60, 60)
+    groups = np.arange(120)
+    groups[[0, 1, 2, 70]] = 0  # three of one class and one of the other
+    groups[[10, 11]] = 10
+    for seed in range(40):
+        parts = split(table, 0.2, 0.2, seed, groups).splits
+        assert len(set(parts[[0, 1, 2, 70]])) == 1
+        assert parts[10] == parts[11]
+        assert (parts == "val").sum() == pytest.approx(24, abs=4)
+    single = split(table, 0.2, 0.2, 7, np.arange(120)).splits
+    assert (single == split(table, 0.2, 0.2, 7).splits).all()
+
+
+def test_a_class_of_one_picture_many_times_over_is_refused():
+    with pytest.raises(UserError, match="class 'b' has no picture left to train on once duplicates stay together"):
+        split(samples(10, 4), 0.2, 0.0, 0, np.array([*range(10), 10, 10, 10, 10]))

@@ -1,9 +1,9 @@
 """Every picture decoded once: all of them in one file of plain bytes, mapped into memory, in the user's cache folder.
 
 A cache is two files: `KEY.u8` holds the reduced uint8 pictures one after another, `KEY.json` says where each begins, its
-height and width, the SHA-256 of its file, and why a file gave no picture. KEY is a hash of the file list (names, sizes, times),
-of the reduction and of the decoder's version, so a changed file or another setting is another cache. The JSON file is
-written last: a cache without it is not there.
+height and width, the SHA-256 of its file, what it is recognised by, and why a file gave no picture. KEY is a hash of the file
+list (names, sizes, times), of the reduction and of the decoder's version, so a changed file or another setting is another
+cache. The JSON file is written last: a cache without it is not there.
 
 Without a cache (switched off, no room, folder not writable) the same pictures are decoded each time they are asked for;
 results do not differ.
@@ -26,13 +26,14 @@ import simplejpeg
 from tqdm import tqdm
 
 from tapetum.data.decode import BadPicture, decode
+from tapetum.data.duplicates import Look
 from tapetum.data.prepare import reduce
 from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples
 from tapetum.errors import UserError
 from tapetum.files import write_text
 
-_FORMAT = 1
+_FORMAT = 2
 # What all caches together may take on the disk; TAPETUM_CACHE_GB overrides it. Some room is always left to the user.
 _DEFAULT_GB = 20.0
 _KEEP_FREE_BYTES = 2 * 1024**3
@@ -52,6 +53,8 @@ class Pictures:
     """(N, 2) int64 height and width; 0, 0 for a file without a picture."""
     hashes: tuple[str, ...]
     reasons: dict[int, str]
+    looks: tuple[Look | None, ...]
+    """What each picture is recognised by; None for a file without one."""
     cached: np.ndarray | None
     """All pixels one after another, uint8, mapped from the cache file; None: decode on demand."""
     offsets: np.ndarray
@@ -129,11 +132,18 @@ def _from_cache(samples: Samples, reduce_to: int, folder: Path, key: str) -> Pic
         os.utime(index_file)  # the time of last use decides what is removed first
     except (OSError, ValueError, KeyError):
         return None  # not there, or half removed by another process: decode again
-    return _pictures(samples, reduce_to, index["sizes"], index["hashes"], index["reasons"], pixels)
+    looks = [Look(*each) if each else None for each in index["looks"]]
+    return _pictures(samples, reduce_to, index["sizes"], index["hashes"], looks, index["reasons"], pixels)
 
 
 def _pictures(
-    samples: Samples, reduce_to: int, sizes: list, hashes: list[str], reasons: dict, pixels: np.ndarray | None
+    samples: Samples,
+    reduce_to: int,
+    sizes: list,
+    hashes: list[str],
+    looks: list[Look | None],
+    reasons: dict,
+    pixels: np.ndarray | None,
 ) -> Pictures:
     sizes_N2 = np.array(sizes, np.int64).reshape(-1, 2)
     lengths = sizes_N2.prod(1) * 3
@@ -142,6 +152,7 @@ def _pictures(
         reduce_to=reduce_to,
         sizes=sizes_N2,
         hashes=tuple(hashes),
+        looks=tuple(looks),
         reasons={int(i): reason for i, reason in reasons.items()},
         cached=pixels,
         offsets=np.cumsum(lengths) - lengths,
@@ -163,12 +174,14 @@ def _decode_all(samples: Samples, reduce_to: int, folder: Path, key: str, scratc
     """Decode every file; keep the pixels in `scratch` and make it the cache, or go without where there is no room."""
     sizes: list[tuple[int, int]] = []
     hashes: list[str] = []
+    looks: list[Look | None] = []
     reasons: dict[int, str] = {}
     written, room = 0, _room(folder) if scratch else 0
     with open(scratch or os.devnull, "wb") as file:  # noqa: PTH123 - devnull is no path to look after
         progress = tqdm(total=len(samples), desc="reading pictures", unit="", leave=False, disable=None)
-        for i, reading in enumerate(read_pictures(samples, reduce_to)):
+        for i, reading in enumerate(read_pictures(samples, reduce_to, looks=True)):
             hashes.append(reading.sha256)
+            looks.append(reading.look)
             if reading.picture is None:
                 reasons[i] = reading.reason
                 sizes.append((0, 0))
@@ -180,15 +193,17 @@ def _decode_all(samples: Samples, reduce_to: int, folder: Path, key: str, scratc
             progress.update()
         progress.close()
     if scratch is None or written > room:
-        return _pictures(samples, reduce_to, sizes, hashes, reasons, None)
+        return _pictures(samples, reduce_to, sizes, hashes, looks, reasons, None)
     try:
         scratch.replace(folder / f"{key}.u8")
-        index = {"bytes": written, "sizes": sizes, "hashes": hashes, "reasons": reasons}
+        seen = [(each.pixels, each.hash64) if each else None for each in looks]
+        index = {"bytes": written, "sizes": sizes, "hashes": hashes, "looks": seen, "reasons": reasons}
         write_text(folder / f"{key}.json", json.dumps(index))
     except (OSError, UserError):
-        return _pictures(samples, reduce_to, sizes, hashes, reasons, None)
+        return _pictures(samples, reduce_to, sizes, hashes, looks, reasons, None)
     _remove_oldest(folder, spare=key)
-    return _from_cache(samples, reduce_to, folder, key) or _pictures(samples, reduce_to, sizes, hashes, reasons, None)
+    decoded = _pictures(samples, reduce_to, sizes, hashes, looks, reasons, None)
+    return _from_cache(samples, reduce_to, folder, key) or decoded
 
 
 def _append(file: BinaryIO, picture: np.ndarray, scratch: Path) -> Path | None:

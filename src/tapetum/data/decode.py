@@ -14,6 +14,7 @@ Pillow's warnings about odd metadata are left alone: its decision is the same, a
 
 import io
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
@@ -57,6 +58,31 @@ class BadPicture(Exception):
     """These bytes give no picture; the message is the reason, in a few words for a list."""
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a picture's file says of itself before a pixel is decoded."""
+
+    kind: str
+    """JPEG, PNG, WebP, GIF, BMP, TIFF or PPM."""
+    width: int
+    height: int
+    """In pixels, as stored: before an EXIF orientation is applied."""
+    orientation: int
+    """EXIF orientation, 1 to 8; 1 where there is none."""
+
+
+def read_header(data: bytes) -> Header:
+    """The header of a picture that `decode` can read.
+
+    Raises:
+        BadPicture: the bytes are no picture of a known kind.
+    """
+    kind, reader = _kind(data)
+    image = reader(io.BytesIO(data))
+    orientation = image.getexif().get(0x0112, 1)
+    return Header(kind, *image.size, orientation if orientation in _TURNS else 1)
+
+
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The picture in `data` as uint8 RGB, shape (H, W, 3), upright.
 
@@ -69,12 +95,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         BadPicture: the bytes are no picture of a known kind, are damaged, hold more than `max_pixels` pixels, or have a side
             longer than 65,535. No other exception leaves this function, whatever the bytes.
     """
-    if not data:
-        raise BadPicture("empty file")
-    found = next(((kind, reader) for kind, start, reader in _READERS if re.match(start, data, re.DOTALL)), None)
-    if found is None:
-        raise BadPicture(f"not a picture (begins with {data[:8]!r})")
-    kind, reader = found
+    kind, reader = _kind(data)
     try:
         image = reader(io.BytesIO(data))
         width, height = image.size
@@ -92,6 +113,16 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     except Exception as error:
         # Pillow's readers raise almost anything on odd files: OSError, ValueError, IndexError, TypeError, struct.error...
         raise BadPicture(f"damaged or truncated {kind} ({_short(error)})") from error
+
+
+def _kind(data: bytes) -> tuple[str, type[ImageFile]]:
+    """What a file is, by its first bytes, and the reader for it."""
+    if not data:
+        raise BadPicture("empty file")
+    found = next(((kind, reader) for kind, start, reader in _READERS if re.match(start, data, re.DOTALL)), None)
+    if found is None:
+        raise BadPicture(f"not a picture (begins with {data[:8]!r})")
+    return found
 
 
 def _fast_jpeg(data: bytes, image: Image.Image) -> np.ndarray | None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from tapetum.data.decode import BadPicture, decode
+from tapetum.data.duplicates import Look, look
 from tapetum.data.prepare import reduce
 from tapetum.data.samples import Samples
 
@@ -27,21 +28,24 @@ class Reading:
     """Empty where there is a picture."""
     sha256: str
     """Of the file's bytes; empty where they could not be read."""
+    look: Look | None
+    """What the picture is recognised by, where that was asked for."""
 
 
-def read_pictures(samples: Samples, reduce_to: int) -> Iterator[Reading]:
+def read_pictures(samples: Samples, reduce_to: int, looks: bool = False) -> Iterator[Reading]:
     """One `Reading` for every file of `samples`, in their order. A file that gives no picture stops nothing."""
 
     def read(i: int) -> Reading:
         try:
             data = samples.read(i)
         except OSError as error:
-            return Reading(None, f"could not be read: {error.strerror or error}", "")
+            return Reading(None, f"could not be read: {error.strerror or error}", "", None)
         digest = hashlib.sha256(data).hexdigest()
         try:
-            return Reading(reduce(decode(data), reduce_to), "", digest)
+            picture = reduce(decode(data), reduce_to)
         except BadPicture as reason:
-            return Reading(None, str(reason), digest)
+            return Reading(None, str(reason), digest, None)
+        return Reading(picture, "", digest, look(picture) if looks else None)
 
     return in_threads(read, range(len(samples)))
 

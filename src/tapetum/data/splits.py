@@ -12,21 +12,23 @@ NOTES_NUMBERS = (0, 250)
 _NOTES_TRAIN, _NOTES_TEST = 400, 10
 
 
-def split(samples: Samples, val: float, test: float, seed: int) -> Samples:
+def split(samples: Samples, val: float, test: float, seed: int, groups: np.ndarray | None = None) -> Samples:
     """`samples` with every picture in "train", "val" or (if `test` > 0) "test".
 
     A split that the data came with is kept; only what it lacks is taken, stratified by class, from its training part: a
-    validation part always. Pictures without a split in a CSV that has one for others count as training pictures.
+    validation part always. Pictures without a split in a CSV that has one for others count as training pictures. Pictures of
+    the same number in `groups` (N,) stay together: a duplicate of a training picture is no test.
 
     Raises:
         UserError: a class has too few pictures to stand in every part.
     """
     splits = np.where(samples.splits == "", "train", samples.splits).astype(object)
+    groups = np.arange(len(samples)) if groups is None else groups
     if not (samples.splits == "test").any() and test > 0:
-        splits = _take(samples, splits, "test", test, seed)
+        splits = _take(samples, splits, "test", test, seed, groups)
     if not (samples.splits == "val").any():
         taken = val / (1 - test) if test > 0 else val
-        splits = _take(samples, splits, "val", taken, seed)
+        splits = _take(samples, splits, "val", taken, seed, groups)
     return samples.with_splits(splits)
 
 
@@ -76,8 +78,8 @@ def numbers_range(text: str, notes: bool) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _take(samples: Samples, splits: np.ndarray, part: str, share: float, seed: int) -> np.ndarray:
-    """Move a `share` of each class's training pictures, at least one, into `part`."""
+def _take(samples: Samples, splits: np.ndarray, part: str, share: float, seed: int, groups: np.ndarray) -> np.ndarray:
+    """Move a `share` of each class's training pictures, at least one, into `part`, with all others of their groups."""
     splits = splits.copy()
     generator = np.random.Generator(np.random.Philox(key=[seed, 4]))
     for label, name in enumerate(samples.classes):
@@ -88,5 +90,17 @@ def _take(samples: Samples, splits: np.ndarray, part: str, share: float, seed: i
                 f"class '{name}' has {len(of_class)} readable picture(s) to share between training and {part}: expected 2 or "
                 "more. Add pictures or leave the class out."
             )
-        splits[generator.permutation(of_class)[:count]] = part
+        taken = 0
+        for i in generator.permutation(of_class):
+            if taken >= count:
+                break
+            if splits[i] != part:  # else it came with another of its group
+                together = (groups == groups[i]) & (splits == "train")
+                splits[together] = part
+                taken += int((samples.labels[together] == label).sum())
+        if not (splits[samples.labels == label] == "train").any():
+            raise UserError(
+                f"class '{name}' has no picture left to train on once duplicates stay together: its {len(of_class)} are one "
+                f"picture. Add others or leave the class out."
+            )
     return splits

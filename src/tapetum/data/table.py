@@ -10,6 +10,7 @@ import numpy as np
 from tapetum.config import Settings
 from tapetum.data import splits
 from tapetum.data.cache import Pictures, open_pictures
+from tapetum.data.duplicates import Duplicates, find_duplicates
 from tapetum.data.samples import SPLITS, Samples
 from tapetum.errors import UserError
 
@@ -38,6 +39,12 @@ class Table:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def duplicates_of(pictures: Pictures, rows: np.ndarray) -> Duplicates:
+    """Which of the readable pictures are the same, or nearly."""
+    looks = [look for row in rows if (look := pictures.looks[row]) is not None]
+    return find_duplicates(lambda i: pictures[int(rows[i])], looks, pictures.sizes[rows])
+
+
 def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> Table:
     """Decode everything, leave out and list what gives no picture, and split the rest."""
     begun = time.monotonic()
@@ -63,7 +70,10 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
     if settings.split == "notes":
         readable = splits.notes_split(readable)
     else:
-        readable = splits.split(readable, settings.val, settings.test, settings.seed)
+        twins = duplicates_of(pictures, rows)
+        if again := sum(len(group) - 1 for group in twins.groups()):
+            say(f"{again:,} pictures stand there more than once; the split keeps them together (tapetum check names them)")
+        readable = splits.split(readable, settings.val, settings.test, settings.seed, twins.group)
     table = Table(pictures, rows, readable)
     say("split: " + ", ".join(f"{len(table.part(s)[0]):,} {s}" for s in SPLITS if len(table.part(s)[0])))
     return table

@@ -1,0 +1,66 @@
+"""Judges: pictures that are the same by construction, and all pairs compared one by one."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from tapetum.data.decode import decode
+from tapetum.data.duplicates import _close, find_duplicates, look
+
+
+def scene(seed, side=160):
+    """Something like a photo: smooth random shapes."""
+    noise = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
+    return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(2))
+
+
+def found(pictures):
+    arrays = [np.asarray(picture) for picture in pictures]
+    sizes = np.array([array.shape[:2] for array in arrays])
+    return find_duplicates(lambda i: arrays[i], [look(array) for array in arrays], sizes)
+
+
+def recoded(picture, quality):
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return Image.fromarray(decode(buffer.getvalue()))
+
+
+def test_the_same_picture_is_found_after_another_encoder_and_scale():
+    pictures = [scene(i) for i in range(30)]
+    pictures += [pictures[3], recoded(pictures[5], 60), pictures[7].resize((120, 120), Image.Resampling.LANCZOS)]
+    twins = found(pictures)
+    assert sorted(group.tolist() for group in twins.groups()) == [[3, 30], [5, 31], [7, 32]]
+    assert [twins.near_only(group) for group in ([3, 30], [5, 31], [7, 32])] == [False, True, True]
+
+
+def test_a_chain_of_near_ones_is_one_group_and_mirrors_are_others():
+    first = scene(1)
+    chain = [first, recoded(first, 90), recoded(recoded(first, 90), 50)]
+    twins = found([*chain, first.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    assert [group.tolist() for group in twins.groups()] == [[0, 1, 2]]
+
+
+def test_of_small_pictures_only_equal_pixels_count():
+    digit = scene(4, 28)
+    twins = found([digit, recoded(digit, 95), digit, scene(5, 28)])
+    assert [group.tolist() for group in twins.groups()] == [[0, 2]]
+
+
+def test_no_pictures_have_no_duplicates():
+    assert find_duplicates(lambda i: None, [], np.zeros((0, 2), int)).groups() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pairs_of_close_hashes_are_all_found(seed):
+    generator = np.random.default_rng(seed)
+    hashes = generator.integers(0, 2**63, 300).astype(np.uint64)
+    for i in range(0, 300, 10):  # neighbours that differ in up to five bits
+        flips = generator.choice(64, generator.integers(0, 6), replace=False)
+        hashes[i + 1] = hashes[i] ^ np.uint64(sum(1 << int(bit) for bit in flips))
+    by_hand = [(a, b) for a, b in itertools.combinations(range(300), 2) if (int(hashes[a]) ^ int(hashes[b])).bit_count() <= 3]
+    assert _close(hashes) == by_hand
+    assert len(by_hand) > 5
