@@ -45,7 +45,7 @@ class Muon(torch.optim.AdamW):
         super().__init__([{"orthogonal": False, **group} for group in groups], lr=lr, fused=True)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient; the gradients of convolutions are used up."""
         for group in self.param_groups:
             if group["orthogonal"]:

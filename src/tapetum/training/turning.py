@@ -30,14 +30,13 @@ def widen(network: nn.Module, name: str) -> None:
     Raises:
         UserError: the network ends in something else. `name` is what to call it.
     """
-    places = [place for place, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    last = list(network.modules())[-1]
-    if not places or network.get_submodule(places[-1]) is not last:
+    place, last = list(network.named_modules())[-1]
+    if not isinstance(last, nn.Linear):
         raise UserError(f"turn with {name}: expected a network that ends in a linear layer. Use --turn 0.")
     wide = TurnedLinear(last.in_features, TURNS * last.out_features, bias=last.bias is not None).to(last.weight.device)
     nn.init.normal_(wide.weight, std=0.01)
     _copy(last, wide)
-    network.set_submodule(places[-1], wide)
+    network.set_submodule(place, wide)
 
 
 def narrow(network: nn.Module) -> None:
