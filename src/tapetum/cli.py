@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg
 from tapetum import __version__
 from tapetum.config import Settings, read_settings
 from tapetum.errors import UserError
-from tapetum.files import refuse_inside
+from tapetum.files import refuse_inside, write_csv
 
 Json = Annotated[bool, arg(help="Print one JSON object in place of text.")]
 
@@ -194,6 +194,39 @@ def evaluate(
         print(f"\nnext:     tapetum predict {_quoted(run)} PICTURES")
 
 
+def compare(
+    run_a: Positional[Path],
+    run_b: Positional[Path],
+    data: Positional[Path],
+    /,
+    numbers: Annotated[str, arg(help='Only files whose last number is in a range, such as 251-1000; or "all".')] = "all",
+    out: Annotated[Path | None, arg(help="Also write the pictures with different answers to this CSV file.")] = None,
+    batch: Annotated[int, arg(help="Pictures computed at once.")] = 32,
+    device: Annotated[str, arg(help="auto, cpu, cuda, ...")] = "auto",
+    json: Json = False,
+) -> None:
+    """Two runs on the same pictures: the difference with its interval, and whether chance alone would do it.
+
+    Pictures that one of them was trained on are left out.
+
+    Args:
+        run_a: Run folder or model file.
+        run_b: Another of the same classes.
+        data: Labelled pictures, in any layout that `tapetum train` takes.
+    """
+    from tapetum.evaluation.compare import compare as run_comparison
+
+    _whole_number("batch", batch)
+    if out is not None:
+        refuse_inside(out, data, "CSV file")
+    found = run_comparison(run_a, run_b, data, numbers, batch, device)
+    if out is not None:
+        write_csv(out, ["path", "label", "a", "b"], found.differing)
+    print(_dumps(found.to_json()) if json else found.text())
+    if not json:
+        print(f"\nnext:     tapetum predict {_quoted(run_b if found.only_b > found.only_a else run_a)} PICTURES")
+
+
 def predict(
     run: Positional[Path],
     pictures: Positional[tuple[Path, ...]],
@@ -336,6 +369,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "textbook": textbook,
     "evaluate": evaluate,
+    "compare": compare,
     "predict": predict,
     "models": models,
     "summary": summary,

@@ -50,6 +50,19 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A classifier's answers for labelled pictures."""
+
+    labels: np.ndarray
+    """(N,) class numbers of the classifier."""
+    predictions: Predictions
+    seen: np.ndarray
+    """(N,) which of the pictures it was trained on."""
+    note: str
+    """Which part of the data this is; empty where it has no parts."""
+
+
 def evaluate(run: str | Path, data: str | Path, numbers: str = "all", batch: int = BATCH, on: str = "auto") -> Evaluation:
     """Evaluate the classifier of `run` on the labelled pictures of `data`.
 
@@ -63,6 +76,12 @@ def evaluate(run: str | Path, data: str | Path, numbers: str = "all", batch: int
     Raises:
         UserError: no such run or data, or a class that the classifier does not know.
     """
+    found = judged_on(run, data, numbers, batch, on)
+    return _judge(found.labels, found.predictions, found.seen, found.note)
+
+
+def judged_on(run: str | Path, data: str | Path, numbers: str, batch: int, on: str) -> Judged:
+    """What `evaluate` judges; the same arguments and errors."""
     classifier = load(run, on)
     samples = find_samples(data, numbers_range(numbers, notes=False))
     note = ""
@@ -75,9 +94,7 @@ def evaluate(run: str | Path, data: str | Path, numbers: str = "all", batch: int
     predictions = predict_samples(classifier, samples, batch)
     if not predictions.names:
         raise UserError(f"none of the {len(samples):,} files of {data} is a picture that can be read: nothing to evaluate.")
-    labels = index[samples.labels[predictions.rows]]
-    seen = _seen(Path(run), predictions)
-    return _judge(labels, predictions, seen, note)
+    return Judged(index[samples.labels[predictions.rows]], predictions, _seen(Path(run), predictions), note)
 
 
 def _judge(labels: np.ndarray, predictions: Predictions, seen: np.ndarray, note: str) -> Evaluation:
