@@ -50,12 +50,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file (UTF-8, comma, one header line) to `path`, whole or not at all."""
+    """Write a CSV file (UTF-8, comma, one header line) to `path`, whole or not at all; no cell of it is a formula."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(map(no_formula, header))
+    writer.writerows(map(no_formula, row) for row in rows)
     write_text(path, buffer.getvalue())
+
+
+def no_formula(cell: object) -> object:
+    """A text that a spreadsheet would take for a formula, with an apostrophe before it (OWASP, "CSV injection").
+
+    >>> no_formula("=1+1"), no_formula("-cat/1.jpg"), no_formula("cat-1.jpg"), no_formula(-0.5)
+    ("'=1+1", "'-cat/1.jpg", 'cat-1.jpg', -0.5)
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def refuse_inside(path: Path, pictures: Path, what: str) -> None:

@@ -50,7 +50,7 @@ from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
 from tapetum.inference.predict import Predictions, write_kaggle
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
-from tapetum.runfolder import recipe_of, run_folder, write_beginning
+from tapetum.runfolder import claim, forget_checkpoints, recipe_of, run_folder, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, turning, unlabelled
 
 # Batches of validation pictures: of the size that prediction uses, so that both round alike.
@@ -106,9 +106,16 @@ def train(
     """
     begun = time.monotonic()
     folder = run_folder(Path(data), out, resume, overwrite)
-    if settings is None:
-        before = read_settings(folder / "settings.toml") if resume else {}
-        settings = settings_from({**before, **options}, "train()")
+    with claim(folder):
+        if settings is None:
+            before = read_settings(folder / "settings.toml") if resume else {}
+            settings = settings_from({**before, **options}, "train()")
+        if overwrite and not resume:
+            forget_checkpoints(folder)
+        return _train(data, folder, resume, settings, say, begun)
+
+
+def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say: Callable[[str], None], begun: float) -> Run:
     devices = device.choose_each(settings.device)
     where = devices[0]
     samples = _find(data, settings, say)

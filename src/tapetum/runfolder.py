@@ -1,10 +1,13 @@
 """The run folder: which one, what stands in it from the beginning, and what a resumed run reads from it."""
 
+import contextlib
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 import tapetum
 from tapetum.config import Recipe, Settings, decide, read_table, to_toml
@@ -14,6 +17,8 @@ from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv, write_text
 from tapetum.inference.classifier import MODEL_FILE
 from tapetum.training import checkpoint
+
+_LOCK = ".lock"
 
 
 def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
@@ -31,17 +36,52 @@ def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool
         raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
     if resume:
         checkpoint.refuse_missing(folder)
-    content = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    content = {path.name for path in folder.iterdir()} - {_LOCK} if folder.exists() else set()
     if content and not content & {"settings.toml", MODEL_FILE}:
         raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
     if content and not (resume or overwrite):
         raise UserError(
             f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out."
         )
-    if overwrite and not resume:
-        for old in folder.glob("checkpoint*"):
-            shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold the run folder for this process; two trainings in one would each spoil the other's files.
+
+    The folder is made if it is not there, and goes again if nothing was written to it. The lock goes with the process,
+    however that ends.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    lock = FileLock(folder / _LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another training is writing to {folder}: wait until it has ended, or choose another --out.") from None
+    except OSError as error:
+        raise UserError(
+            f"could not write to {folder} ({error.strerror or error}): nothing was changed. Choose another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        if folder.exists() and {path.name for path in folder.iterdir()} <= {_LOCK}:
+            (folder / _LOCK).unlink(missing_ok=True)
+            for each in made:
+                with contextlib.suppress(OSError):  # somebody else has put something there
+                    each.rmdir()
+        lock.release()
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Remove what an old run in the folder could be resumed from."""
+    for old in folder.glob("checkpoint*"):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_beginning(folder: Path, samples: Samples, table: Table, settings: Settings, recipe: Recipe, why: str) -> None:

@@ -66,3 +66,14 @@ def test_the_notes_file_needs_two_classes_and_numbers(tmp_path):
     with pytest.raises(UserError, match=r"'x.jpg' holds no number"):
         write_kaggle(unnumbered, tmp_path / "k.csv")
     assert not (tmp_path / "k.csv").exists()
+
+
+def test_no_cell_is_a_formula(tmp_path):
+    names = ("=1+1.png", "+a.png", "-b.png", "@c.png", "\td.png", "plain=.png")
+    p_NK = np.array([[0.25, 0.75]] * 6)
+    found = Predictions(("=cmd|' /C calc'!A0", "@dog"), names, np.arange(6), p_NK, names, (("-broken.png", "empty file"),))
+    write_predictions(found, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert {"'=1+1.png", "plain=.png", "'-broken.png", "'@dog", "0.75"} <= set(cells)

@@ -13,7 +13,7 @@ from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples, file_number
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
-from tapetum.files import write_text
+from tapetum.files import no_formula, write_text
 from tapetum.inference.classifier import BATCH, Classifier, load
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write the predictions as CSV: path, label, probability, p_CLASS..., reason (filled where a file gave no picture)."""
     buffer = io.StringIO()
     # Python writes a float64 so that it reads back as the same number: a CSV compares to the bit.
-    predictions.frame().to_csv(buffer, index=False, lineterminator="\n")
+    frame = predictions.frame().rename(columns=no_formula)
+    frame[["path", "label", "reason"]] = frame[["path", "label", "reason"]].map(no_formula)
+    frame.to_csv(buffer, index=False, lineterminator="\n")
     write_text(path, buffer.getvalue())
 
 
