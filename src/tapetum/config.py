@@ -40,6 +40,9 @@ class Settings:
     """Pictures of the same kind without labels (a folder or archive): a first network guesses their labels for a second. No
     accuracy of a run with them can be compared with one without."""
 
+    calibrate: Auto | OnOff = "auto"
+    """Temper the probabilities so that they mean what they say, by the validation pictures; "auto": not in the notes' and the
+    papers' trainings."""
     numbers: str = "auto"
     """Use only files whose name's last number lies in a range, such as 0-250; "all" for every file."""
     split: Literal["auto", "notes"] = "auto"

@@ -43,10 +43,10 @@ from tapetum.data.samples import SPLITS, Samples, file_number
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
-from tapetum.evaluation import metrics
+from tapetum.evaluation import calibration, metrics
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import write_csv, write_text
-from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities
+from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities, temper
 from tapetum.inference.predict import Predictions, write_kaggle
 from tapetum.looking.grids import curves, prediction_grid
 from tapetum.looking.report import write_report
@@ -160,6 +160,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
     classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where)
+    calibrated = _calibrate(classifier, table, settings, say)
     found = _evaluate(classifier, table, folder, notes=settings.split == "notes")
     counts = {split: len(table.part(split)[0]) for split in SPLITS}
     classifier.about = {
@@ -173,6 +174,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
             "members": len(told),
             "restarts": sum(each.restarts for each in told),
         },
+        "calibration": calibrated,
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
     classifier.save(folder / MODEL_FILE)
@@ -330,6 +332,24 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
     )
 
 
+def _calibrate(classifier: Classifier, table: Table, settings: Settings, say: Callable[[str], None]) -> dict[str, float] | None:
+    """Give the classifier the temperature that suits the validation pictures, and tell what it brings on others of them."""
+    rows, labels = table.part("val")
+    faithful = settings.recipe != "auto" and settings.calibrate == "auto"
+    if settings.calibrate == "off" or faithful or len(rows) < calibration.LEAST:
+        return None
+    squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, _BATCH)
+    found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
+    classifier.temperature = calibration.fit_temperature(labels, found_NK)
+    before = metrics.calibration_error(labels, found_NK)
+    after = metrics.calibration_error(labels, calibration.cross_tempered(labels, found_NK))
+    say(
+        f"calibrated with temperature {classifier.temperature:.2f}: calibration error {before:.1%} before, {after:.1%} after "
+        f"(each fifth of {len(rows):,} validation pictures by the others)"
+    )
+    return {"temperature": classifier.temperature, "ece_before": before, "ece_after": after, "n": len(rows)}
+
+
 def _evaluate(classifier: Classifier, table: Table, folder: Path, notes: bool) -> dict[str, Metrics]:
     """Metrics of every part that did not train, predictions.csv, the grid of some of them, and the notes' CSV if asked for."""
     found: dict[str, Metrics] = {}
@@ -339,7 +359,9 @@ def _evaluate(classifier: Classifier, table: Table, folder: Path, notes: bool) -
         if not len(rows):
             continue
         squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, _BATCH)
-        found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
+        found_NK = temper(
+            probabilities(classifier.network, squares, classifier.preprocessing, classifier.device), classifier.temperature
+        )
         found[split] = metrics.evaluate(labels, found_NK, classifier.classes_)
         for row, label, p_K in zip(rows, labels, found_NK, strict=True):
             best = int(p_K.argmax())

@@ -10,7 +10,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from tapetum.errors import UserError
 
@@ -73,6 +73,12 @@ class Metrics:
     """Mean squared distance between probabilities and truth, summed over classes (0 best, 2 worst)."""
     macro_f1: float
     """Mean F1 of the classes that occur in the labels or the predictions."""
+    auc: float
+    """Area under the ROC curve, mean over the classes against the rest; NaN where only one class occurs."""
+    ece: float
+    """Expected calibration error: how far confidence and share of right answers lie apart (0 best)."""
+    intervals: dict[str, tuple[float, float]]
+    """95 % bootstrap intervals of log_loss, brier, macro_f1, auc and ece."""
     classes: tuple[ClassMetrics, ...]
     confusion_KK: np.ndarray
     """Counts; rows are true, columns predicted classes."""
@@ -86,6 +92,9 @@ class Metrics:
             "log_loss": self.log_loss,
             "brier": self.brier,
             "macro_f1": self.macro_f1,
+            "auc": None if math.isnan(self.auc) else self.auc,
+            "ece": self.ece,
+            "intervals": {name: list(ends) for name, ends in self.intervals.items() if not math.isnan(ends[0])},
             "classes": [
                 {"name": c.name, "precision": c.precision.to_json(), "recall": c.recall.to_json(), "f1": c.f1}
                 for c in self.classes
@@ -121,7 +130,10 @@ def evaluate(labels_N: np.ndarray, probabilities_NK: np.ndarray, classes: tuple[
         baseline=baseline,
         log_loss=log_loss(labels_N, probabilities_NK),
         brier=brier(labels_N, probabilities_NK),
-        macro_f1=float(np.mean([c.f1 for c in found if c.recall.n + c.precision.n])),
+        macro_f1=macro_f1(confusion_KK),
+        auc=auc(labels_N, probabilities_NK),
+        ece=calibration_error(labels_N, probabilities_NK),
+        intervals=_bootstrap(labels_N, probabilities_NK),
         classes=found,
         confusion_KK=confusion_KK,
     )
@@ -195,6 +207,61 @@ def brier(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
     errors_NK = probabilities_NK.astype(np.float64)
     errors_NK[np.arange(len(labels_N)), labels_N] -= 1
     return float((errors_NK**2).sum(1).mean())
+
+
+def calibration_error(labels_N: np.ndarray, probabilities_NK: np.ndarray, bins: int = 15) -> float:
+    """The expected calibration error: |mean confidence - share of right answers|, over bins of equal width, by their counts.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", equation 3, with its 15 bins.
+    """
+    _check_table(labels_N, probabilities_NK, probabilities_NK.shape[-1])
+    confidence_N = probabilities_NK.max(1)
+    place_N = np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
+    gaps_N = confidence_N - (probabilities_NK.argmax(1) == labels_N)
+    return float(np.abs(np.bincount(place_N, gaps_N)).sum() / len(labels_N))
+
+
+def auc(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
+    """The area under the ROC curve of each class against the rest, averaged over the classes that occur; NaN if only one does.
+
+    The probability that a picture of the class has a larger probability of it than another picture; equal ones count half
+    (Hanley & McNeil 1982, "The meaning and use of the area under a ROC curve").
+    """
+    _check_table(labels_N, probabilities_NK, probabilities_NK.shape[-1])
+    areas = []
+    for k in np.unique(labels_N):
+        of_class_N = labels_N == k
+        inside, outside = int(of_class_N.sum()), int((~of_class_N).sum())
+        if outside:
+            ranks_N = stats.rankdata(probabilities_NK[:, k])
+            areas.append((ranks_N[of_class_N].sum() - inside * (inside + 1) / 2) / (inside * outside))
+    return float(np.mean(areas)) if areas else math.nan
+
+
+def macro_f1(confusion_KK: np.ndarray) -> float:
+    """Mean F1 of the classes that occur in the labels or the predictions, from the counts of `confusion_matrix`."""
+    both_K = confusion_KK.sum(0) + confusion_KK.sum(1)
+    return float((2 * confusion_KK.diagonal()[both_K > 0] / both_K[both_K > 0]).mean())
+
+
+def _bootstrap(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals over pictures drawn anew with replacement (Efron & Tibshirani 1993, chapter 13)."""
+    generator = np.random.default_rng(0)
+    repeats = int(np.clip(2_000_000 // probabilities_NK.size, 100, 1000))
+    found: dict[str, list[float]] = {name: [] for name in ("log_loss", "brier", "macro_f1", "auc", "ece")}
+    for _ in range(repeats):
+        drawn = generator.integers(len(labels_N), size=len(labels_N))
+        labels, p = labels_N[drawn], probabilities_NK[drawn]
+        found["log_loss"].append(log_loss(labels, p))
+        found["brier"].append(brier(labels, p))
+        found["macro_f1"].append(macro_f1(confusion_matrix(labels, p.argmax(1), p.shape[1])))
+        found["auc"].append(auc(labels, p))
+        found["ece"].append(calibration_error(labels, p))
+    ends = {
+        name: np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (math.nan,) * 2
+        for name, values in found.items()
+    }
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
 def confusion_matrix(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from tapetum.evaluation.metrics import Metrics
 _MATRIX_CLASSES = 12
 _NAME_WIDTH = 16
 _WORST = 5
+_FIGURES = {"log_loss": "log-loss", "macro_f1": "mean F1", "auc": "AUC", "ece": "calibration error"}
 
 
 def format_metrics(metrics: Metrics) -> str:
@@ -17,11 +18,20 @@ def format_metrics(metrics: Metrics) -> str:
     lines = [
         f"accuracy {metrics.accuracy}",
         f"always answering '{metrics.majority}' would give {metrics.baseline}",
-        f"log-loss {metrics.log_loss:.3f}, Brier score {metrics.brier:.3f}, mean F1 {metrics.macro_f1:.3f}",
+        ", ".join(
+            f"{words} {getattr(metrics, name):.3f}{_interval(metrics, name)}"
+            for name, words in _FIGURES.items()
+            if not np.isnan(getattr(metrics, name))
+        ),
         "",
     ]
     few = len(metrics.classes) <= _MATRIX_CLASSES
     return "\n".join(lines + _class_lines(metrics, few) + [""] + (_matrix(metrics) if few else _confusions(metrics)))
+
+
+def _interval(metrics: Metrics, name: str) -> str:
+    low, high = metrics.intervals.get(name, (np.nan, np.nan))
+    return "" if np.isnan(low) else f" ({low:.3f} to {high:.3f})"
 
 
 def _class_lines(metrics: Metrics, few: bool) -> list[str]:
