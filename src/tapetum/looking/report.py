@@ -35,6 +35,13 @@ def write_report(
         headline_part=_PARTS[headline],
         chosen_on_it=recipe.keep == "best" and headline == "val",
         parts=[(_PARTS[part], metrics) for part, metrics in found.items()],
+        figures={
+            "log_loss": "log-loss",
+            "brier": "Brier score",
+            "macro_f1": "mean F1",
+            "auc": "AUC",
+            "ece": "calibration error",
+        },
         recipe=recipe,
         minutes=seconds / 60,
         left_out=left_out,
