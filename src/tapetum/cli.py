@@ -74,7 +74,7 @@ def _answer(result: Any, as_json: bool) -> None:
         print(json.dumps({"folder": str(result.folder), "metrics": found}, ensure_ascii=False))
         return
     for split, metrics in result.metrics.items():
-        print(f"{ {'val': 'validation', 'test': 'test'}[split] }: {format_metrics(metrics)}\n")
+        print(f"{ {'folds': 'cross-validation', 'val': 'validation', 'test': 'test'}[split] }: {format_metrics(metrics)}\n")
     print(f"look at:  {result.folder / 'report.html'}")
     print(f"next:     tapetum predict {_quoted(result.folder)} PICTURES")
 

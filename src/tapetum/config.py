@@ -33,6 +33,9 @@ class Settings:
     """Time budget, from the first picture read to the last file written."""
     members: int = 1
     """Networks to train, which then answer as one: their mean is steadier and better than each, for as many times the work."""
+    folds: int = 1
+    """Cross-validation: as many networks, each trained without one part of the pictures and judged on it. They answer as one;
+    every picture has a judge that never saw it."""
     weights: str = ""
     """Weights to start from: a file of tensors, or "pretrained" for those that torchvision fetches for a torchvision:NAME."""
 
@@ -117,6 +120,11 @@ class Settings:
     cache: OnOff = "on"
     """Keep the decoded pictures in your cache folder for the next time (never in the picture folder)."""
 
+    @property
+    def networks(self) -> int:
+        """How many networks a training makes."""
+        return max(self.members, self.folds)
+
     def __post_init__(self) -> None:
         """Refuse values that no training can use, whether they came from a flag, a file or a call."""
         hints = get_type_hints(type(self))
@@ -126,6 +134,9 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, str) and not low <= value <= high:
                 raise UserError(f"{name} is {value}: expected a number from {low:g} to {high:g}.")
+        if self.folds > 1 and (self.members > 1 or self.unlabelled or self.split == "notes"):
+            other = "members" if self.members > 1 else "unlabelled" if self.unlabelled else "split notes"
+            raise UserError(f"folds {self.folds} with {other}: expected one or the other. Leave one of them out.")
         if self.val + self.test >= 1:
             raise UserError(f"val {self.val} and test {self.test} leave no pictures to train on: their sum must be below 1.")
 
@@ -133,6 +144,7 @@ class Settings:
 _RANGES = (
     ("minutes", 0.01, 100_000),
     ("members", 1, 100),
+    ("folds", 1, 100),
     ("val", 0.01, 0.9),
     ("test", 0, 0.9),
     ("size", 1, 4096),

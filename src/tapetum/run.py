@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 import tapetum
-from tapetum import device, models
+from tapetum import device, judging, models
 from tapetum.config import Recipe, Settings, read_settings, settings_from
 from tapetum.data import splits
 from tapetum.data.cache import open_pictures
@@ -39,24 +39,21 @@ from tapetum.data.check import check as check_pictures
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.loader import TrainingLoader, ValidationLoader
 from tapetum.data.prepare import Preprocessing
-from tapetum.data.samples import SPLITS, Samples, file_number
+from tapetum.data.samples import SPLITS, Samples
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
-from tapetum.evaluation import calibration, metrics
 from tapetum.evaluation.metrics import Metrics
-from tapetum.files import write_csv, write_text
-from tapetum.inference.classifier import MODEL_FILE, Classifier, probabilities, temper
-from tapetum.inference.predict import Predictions, write_kaggle
-from tapetum.looking.grids import curves, prediction_grid
+from tapetum.files import write_text
+from tapetum.inference.classifier import BATCH, MODEL_FILE, Classifier
+from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
+from tapetum.models.ensemble import Ensemble
 from tapetum.runfolder import claim, forget_checkpoints, recipe_of, run_folder, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, turning, unlabelled
 
-# Batches of validation pictures: of the size that prediction uses, so that both round alike.
-_BATCH = 32
-# How many pictures are looked at before a recipe is chosen, and how many stand in the grid.
-_LOOK, _GRID = 32, 20
+# How many pictures are looked at before a recipe is chosen.
+_LOOK = 32
 # Of a time budget, what is kept for evaluation and for writing the results.
 _RESERVE_SECONDS, _RESERVE_SHARE = 3.0, 0.02
 
@@ -153,15 +150,19 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
 
         if heap is not None:
             task = _add_unlabelled(task, make, heap, settings, table, resume, say, write)
-        network, told = members.fit(task, make, settings.members, resume, say, write)
+        # Only training pictures have a fold.
+        fold_N = table.fold_N[table.fold_N >= 0]
+        tasks = members.folds(task, fold_N) if len(fold_N) else members.parts(task, settings.members)
+        network, told = members.fit(tasks, make, resume, say, write)
     turning.narrow(network)
     progress, seconds = told[0], sum(each.seconds for each in told)
     if any(each.epoch == 0 for each in told):
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
     classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where)
-    calibrated = _calibrate(classifier, table, settings, say)
-    found = _evaluate(classifier, table, folder, notes=settings.split == "notes")
+    calibrated = judging.calibrate(classifier, table, settings, say)
+    crossed = judging.out_of_fold(network, tasks, classifier) if isinstance(network, Ensemble) and len(fold_N) else None
+    found = judging.judge(classifier, table, folder, settings.split == "notes", crossed)
     counts = {split: len(table.part(split)[0]) for split in SPLITS}
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
@@ -175,6 +176,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
             "restarts": sum(each.restarts for each in told),
         },
         "calibration": calibrated,
+        "folds": judging.fold_accuracies(crossed, table, say) if crossed is not None else None,
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
     classifier.save(folder / MODEL_FILE)
@@ -248,7 +250,8 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
     elif (samples.splits == "train").any():
         count = int((samples.splits == "train").sum())
     else:
-        count = round(len(samples) * (1 - settings.val - settings.test))
+        val = settings.val if settings.folds == 1 else 1 / settings.folds
+        count = round(len(samples) * (1 - val - settings.test))
     counts = [count for count in samples.counts().values() if count]
     speed = None
     if settings.minutes != "auto":
@@ -265,7 +268,7 @@ def _task(
     classes = len(table.samples.classes)
     return loop.Task(
         training=TrainingLoader(table.pictures, rows, labels, classes, recipe, preprocessing, settings.seed, where),
-        validation=ValidationLoader(table.pictures, val_rows, preprocessing, _BATCH),
+        validation=ValidationLoader(table.pictures, val_rows, preprocessing, BATCH),
         validation_labels=val_labels,
         recipe=recipe,
         seed=settings.seed,
@@ -322,7 +325,7 @@ def _mixed(settings: Settings, where: torch.device) -> bool:
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
     recipe, steps = task.recipe, len(task.training)
     seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed)
-    seconds *= steps * recipe.epochs * settings.members
+    seconds *= steps * recipe.epochs * (settings.folds - 1 if settings.folds > 1 else settings.members)
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())
     budget = f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else ""
@@ -330,66 +333,6 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
         f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}: {recipe.epochs} epochs of {steps} "
         f"steps, about {duration(seconds)} and {gigabytes:.1f} GB of memory{budget}"
     )
-
-
-def _calibrate(classifier: Classifier, table: Table, settings: Settings, say: Callable[[str], None]) -> dict[str, float] | None:
-    """Give the classifier the temperature that suits the validation pictures, and tell what it brings on others of them."""
-    rows, labels = table.part("val")
-    faithful = settings.recipe != "auto" and settings.calibrate == "auto"
-    if settings.calibrate == "off" or faithful or len(rows) < calibration.LEAST:
-        return None
-    squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, _BATCH)
-    found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
-    classifier.temperature = calibration.fit_temperature(labels, found_NK)
-    before = metrics.calibration_error(labels, found_NK)
-    after = metrics.calibration_error(labels, calibration.cross_tempered(labels, found_NK))
-    say(
-        f"calibrated with temperature {classifier.temperature:.2f}: calibration error {before:.1%} before, {after:.1%} after "
-        f"(each fifth of {len(rows):,} validation pictures by the others)"
-    )
-    return {"temperature": classifier.temperature, "ece_before": before, "ece_after": after, "n": len(rows)}
-
-
-def _evaluate(classifier: Classifier, table: Table, folder: Path, notes: bool) -> dict[str, Metrics]:
-    """Metrics of every part that did not train, predictions.csv, the grid of some of them, and the notes' CSV if asked for."""
-    found: dict[str, Metrics] = {}
-    lines: list[list[object]] = []
-    for split in ("val", "test"):
-        rows, labels = table.part(split)
-        if not len(rows):
-            continue
-        squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, _BATCH)
-        found_NK = temper(
-            probabilities(classifier.network, squares, classifier.preprocessing, classifier.device), classifier.temperature
-        )
-        found[split] = metrics.evaluate(labels, found_NK, classifier.classes_)
-        for row, label, p_K in zip(rows, labels, found_NK, strict=True):
-            best = int(p_K.argmax())
-            head = [table.pictures.samples.names[row], split, classifier.classes_[label], classifier.classes_[best]]
-            lines.append([*head, float(p_K[best]), "yes" if best == label else "no", *map(float, p_K)])
-        # The last part wins: the test pictures if there are any, as in the notes.
-        names = tuple(table.pictures.samples.names[row] for row in rows)
-        if notes and len(classifier.classes_) == 2 and all(map(file_number, names)):
-            write_kaggle(Predictions(classifier.classes_, names, rows, found_NK, (), ()), folder / "kaggle.csv")
-        some = np.random.default_rng(0).permutation(len(rows))[:_GRID]
-        prediction_grid(
-            [table.pictures[int(rows[i])] for i in some],
-            [classifier.classes_[labels[i]] for i in some],
-            [classifier.classes_[found_NK[i].argmax()] for i in some],
-            [float(found_NK[i].max()) for i in some],
-            folder / "grid.png",
-        )
-    header = [
-        "path",
-        "split",
-        "label",
-        "predicted",
-        "probability",
-        "right",
-        *(f"p_{name}" for name in classifier.classes_),
-    ]
-    write_csv(folder / "predictions.csv", header, lines)
-    return found
 
 
 def duration(seconds: float) -> str:

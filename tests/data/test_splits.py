@@ -8,7 +8,7 @@ import pytest
 
 from tapetum.data.samples import Samples
 from tapetum.data.sources import find_samples
-from tapetum.data.splits import notes_split, numbers_range, split
+from tapetum.data.splits import folds, notes_split, numbers_range, split, without_validation
 from tapetum.errors import UserError
 
 
@@ -100,3 +100,27 @@ def test_duplicates_stay_on_one_side():
 def test_a_class_of_one_picture_many_times_over_is_refused():
     with pytest.raises(UserError, match="class 'b' has no picture left to train on once duplicates stay together"):
         split(samples(10, 4), 0.2, 0.0, 0, np.array([*range(10), 10, 10, 10, 10]))
+
+
+def test_folds_are_even_stratified_and_keep_duplicates_together():
+    table = samples(60, 31)
+    groups = np.arange(91)
+    groups[[5, 6, 7]] = 5
+    found = folds(table, 5, 3, groups)
+    assert set(found) == {0, 1, 2, 3, 4}
+    for label, count in enumerate((60, 31)):
+        sizes = np.bincount(found[table.labels == label])
+        assert sizes.min() >= count // 5 - 1
+        assert sizes.max() <= count // 5 + 2
+    assert len(set(found[[5, 6, 7]])) == 1
+    assert (found == folds(table, 5, 3, groups)).all()
+    assert (found != folds(table, 5, 4, groups)).any()
+    with pytest.raises(UserError, match="folds 32: class 'b' has 31 different readable pictures, expected 32 or more"):
+        folds(table, 32, 0, groups)
+
+
+def test_cross_validation_takes_no_validation_part():
+    found = without_validation(samples(10, 10), 0.2, 0, np.arange(20))
+    assert sorted(set(found.splits)) == ["test", "train"]
+    with pytest.raises(UserError, match="folds with data that come with a validation part"):
+        without_validation(samples(2, 2, splits=["train", "val", "train", "val"]), 0.0, 0, np.arange(4))

@@ -4,6 +4,7 @@ import random
 import re
 
 import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
 
 from tapetum.data.samples import Samples
 from tapetum.errors import UserError
@@ -30,6 +31,43 @@ def split(samples: Samples, val: float, test: float, seed: int, groups: np.ndarr
         taken = val / (1 - test) if test > 0 else val
         splits = _take(samples, splits, "val", taken, seed, groups)
     return samples.with_splits(splits)
+
+
+def without_validation(samples: Samples, test: float, seed: int, groups: np.ndarray) -> Samples:
+    """`samples` with every picture in "train" or (if `test` > 0 or the data bring one) "test", for cross-validation.
+
+    Raises:
+        UserError: the data come with a validation part.
+    """
+    if (samples.splits == "val").any():
+        raise UserError(
+            "folds with data that come with a validation part: expected data without one. Use --folds 1, or put its pictures "
+            "among the training ones."
+        )
+    splits = np.where(samples.splits == "", "train", samples.splits).astype(object)
+    if not (splits == "test").any() and test > 0:
+        splits = _take(samples, splits, "test", test, seed, groups)
+    return samples.with_splits(splits)
+
+
+def folds(samples: Samples, count: int, seed: int, groups: np.ndarray) -> np.ndarray:
+    """The fold of each picture, (N,) int64 from 0: of about equal size, stratified by class, groups kept together.
+
+    Raises:
+        UserError: a class has fewer groups than there are folds.
+    """
+    for label, name in enumerate(samples.classes):
+        different = len(np.unique(groups[samples.labels == label]))
+        if 0 < different < count:
+            raise UserError(
+                f"folds {count}: class '{name}' has {different} different readable pictures, expected {count} or more. "
+                "Use fewer folds."
+            )
+    fold_N = np.zeros(len(samples), np.int64)
+    halves = StratifiedGroupKFold(count, shuffle=True, random_state=seed % 2**32)
+    for fold, (_, out) in enumerate(halves.split(np.zeros(len(samples)), samples.labels, groups)):
+        fold_N[out] = fold
+    return fold_N
 
 
 def notes_split(samples: Samples) -> Samples:

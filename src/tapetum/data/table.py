@@ -24,6 +24,8 @@ class Table:
     """(N,) where each readable picture stands in `pictures`."""
     samples: Samples
     """The same N pictures with label and split."""
+    fold_N: np.ndarray
+    """(N,) the fold of each training picture, in cross-validation; -1 elsewhere."""
 
     def part(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows and labels of one split."""
@@ -67,13 +69,19 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
                 f"class '{name}' has no readable picture ({samples.names[example]}: {bad[example]}): expected two or more. "
                 "Replace its files or remove the class."
             )
+    fold_N = np.full(len(readable), -1)
     if settings.split == "notes":
         readable = splits.notes_split(readable)
     else:
         twins = duplicates_of(pictures, rows)
         if again := sum(len(group) - 1 for group in twins.groups()):
             say(f"{again:,} pictures stand there more than once; the split keeps them together (tapetum check names them)")
-        readable = splits.split(readable, settings.val, settings.test, settings.seed, twins.group)
-    table = Table(pictures, rows, readable)
+        if settings.folds > 1:
+            readable = splits.without_validation(readable, settings.test, settings.seed, twins.group)
+            trains = readable.splits == "train"
+            fold_N[trains] = splits.folds(readable.of_split("train"), settings.folds, settings.seed, twins.group[trains])
+        else:
+            readable = splits.split(readable, settings.val, settings.test, settings.seed, twins.group)
+    table = Table(pictures, rows, readable, fold_N)
     say("split: " + ", ".join(f"{len(table.part(s)[0]):,} {s}" for s in SPLITS if len(table.part(s)[0])))
     return table

@@ -7,7 +7,7 @@ from tapetum.evaluation.metrics import Metrics
 from tapetum.inference.classifier import Classifier
 from tapetum.looking.pages import picture_url, write_html
 
-_PARTS = {"val": "validation", "test": "test"}
+_PARTS = {"folds": "cross-validated", "val": "validation", "test": "test"}
 
 
 def write_report(
@@ -23,7 +23,7 @@ def write_report(
         recipe: what the training did.
         left_out: how many files gave no picture.
     """
-    headline = "test" if "test" in found else "val"
+    headline = next(part for part in ("test", "val", "folds") if part in found)
     return write_html(
         "report.html",
         folder / "report.html",

@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
+from tapetum.data.loader import ValidationLoader
 from tapetum.models.ensemble import Ensemble
 from tapetum.training import checkpoint, loop
 from tapetum.training.checkpoint import Progress
@@ -15,49 +16,74 @@ from tapetum.training.loop import Task
 
 
 def fit(
-    task: Task,
+    tasks: Sequence[Task],
     make: Callable[[int], torch.nn.Module],
-    count: int,
     resume: bool,
     say: Callable[[str], None],
     log: Callable[[dict], None],
 ) -> tuple[torch.nn.Module, list[Progress]]:
-    """Train `count` networks that differ in their seeds, and so in everything random; the first has the task's own.
+    """Train a network for each task.
 
     Args:
-        task: of the first network; the time of its deadline is shared out evenly.
-        make: a freshly initialised network on the task's device, from a seed.
-        count: 1 gives a plain network, more an Ensemble.
+        tasks: from `parts` or `folds`; the first one's deadline is that of all, and is shared out evenly.
+        make: a freshly initialised network on the task's device, from a seed. One task gives a plain network, more an Ensemble.
         resume: finished networks are taken from their checkpoints, an unfinished one goes on, the rest begins.
         say, log: as the training loop's; entries of several networks carry their number.
 
     Returns:
         The network, trained, and what is told of each training.
     """
+    count, left = len(tasks), tasks[0].deadline
     if count == 1:
+        (task,) = tasks
         network = make(task.seed)
         return network, [loop.fit(task, network, resume and checkpoint.exists(task.folder), say, log)]
     networks, told = [], []
-    for i in range(count):
+    for i, task in enumerate(tasks):
         begun = time.monotonic()
-        part = _part(task, i, count)
+        part = dataclasses.replace(task, deadline=left / (count - i))
         network = make(part.seed)
         say(f"network {i + 1} of {count}, seed {part.seed}")
         again = resume and checkpoint.exists(part.folder)
         told.append(loop.fit(part, network, again, say, functools.partial(_log_of, log, i + 1)))
         networks.append(network)
-        if math.isfinite(task.deadline):
-            spent = max(told[-1].seconds, time.monotonic() - begun)
-            task = dataclasses.replace(task, deadline=task.deadline - spent)
+        left -= max(told[-1].seconds, time.monotonic() - begun)
     return Ensemble(networks), told
+
+
+def parts(task: Task, count: int) -> list[Task]:
+    """The task for `count` networks that differ in their seeds, and so in everything random; the first has the task's own."""
+    if count == 1:
+        return [task]
+    return [_with_seed(task, i) for i in range(count)]
+
+
+def folds(task: Task, fold_N: np.ndarray) -> list[Task]:
+    """The task for as many networks as `fold_N`, the fold of each training picture, has numbers.
+
+    Each trains on all pictures but those of its fold, which validate it.
+    """
+    training, validation = task.training, task.validation
+    found = []
+    for i in range(int(fold_N.max()) + 1):
+        part, out = _with_seed(task, i), fold_N == i
+        found.append(
+            dataclasses.replace(
+                part,
+                training=dataclasses.replace(part.training, rows=training.rows[~out], labels=training.labels[~out]),
+                validation=ValidationLoader(training.pictures, training.rows[out], training.preprocessing, validation.batch),
+                validation_labels=training.labels[out],
+            )
+        )
+    return found
 
 
 def _log_of(log: Callable[[dict], None], member: int, entry: dict) -> None:
     log({"member": member, **entry})
 
 
-def _part(task: Task, i: int, count: int) -> Task:
-    """The task of network `i`: its own seed and folder, and its share of the time that is left."""
+def _with_seed(task: Task, i: int) -> Task:
+    """The task of network `i`: its own seed and folder."""
     seed = task.seed + i
     return dataclasses.replace(
         task,
@@ -65,6 +91,5 @@ def _part(task: Task, i: int, count: int) -> Task:
         training=dataclasses.replace(task.training, seed=seed),
         folder=task.folder.with_name(f"{task.folder.name}-{i + 1}") if i else task.folder,
         identity={**task.identity, "seed": seed},
-        deadline=task.deadline / (count - i),
         keep_end=True,
     )

@@ -1,0 +1,118 @@
+"""After the training: calibrate, judge the parts that did not train, and write the predictions behind the figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapetum.config import Settings
+from tapetum.data.loader import ValidationLoader
+from tapetum.data.samples import file_number
+from tapetum.data.table import Table
+from tapetum.evaluation import calibration, metrics
+from tapetum.evaluation.metrics import Metrics
+from tapetum.files import write_csv
+from tapetum.inference.classifier import BATCH, Classifier, probabilities, temper
+from tapetum.inference.predict import Predictions, write_kaggle
+from tapetum.looking.grids import prediction_grid
+from tapetum.models.ensemble import Ensemble
+from tapetum.training.loop import Task
+
+# How many pictures stand in the grid.
+_GRID = 20
+
+
+def calibrate(classifier: Classifier, table: Table, settings: Settings, say: Callable[[str], None]) -> dict[str, float] | None:
+    """Give the classifier the temperature that suits the validation pictures, and tell what it brings on others of them."""
+    rows, labels = table.part("val")
+    faithful = settings.recipe != "auto" and settings.calibrate == "auto"
+    if settings.calibrate == "off" or faithful or len(rows) < calibration.LEAST:
+        return None
+    squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
+    found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
+    classifier.temperature = calibration.fit_temperature(labels, found_NK)
+    before = metrics.calibration_error(labels, found_NK)
+    after = metrics.calibration_error(labels, calibration.cross_tempered(labels, found_NK))
+    say(
+        f"calibrated with temperature {classifier.temperature:.2f}: calibration error {before:.1%} before, {after:.1%} after "
+        f"(each fifth of {len(rows):,} validation pictures by the others)"
+    )
+    return {"temperature": classifier.temperature, "ece_before": before, "ece_after": after, "n": len(rows)}
+
+
+def out_of_fold(network: Ensemble, tasks: list[Task], classifier: Classifier) -> np.ndarray:
+    """Probabilities (N, K) of the training pictures, each by the network that did not see it, in the order of the folds."""
+    return np.concatenate(
+        [
+            probabilities(member, task.validation, classifier.preprocessing, classifier.device)
+            for member, task in zip(network.members, tasks, strict=True)
+        ]
+    )
+
+
+def fold_accuracies(crossed_NK: np.ndarray, table: Table, say: Callable[[str], None]) -> dict[str, Any]:
+    """The accuracy of each fold's network, and their mean."""
+    _, labels, folds = _by_fold(table)
+    right_N = crossed_NK.argmax(1) == labels
+    accuracies = [float(right_N[folds == fold].mean()) for fold in np.unique(folds)]
+    mean = metrics.mean_interval(np.array(accuracies))
+    say(
+        f"{len(accuracies)} folds: {mean.value:.1%} on average ({mean.low:.1%} to {mean.high:.1%}, 95 % interval of the mean; "
+        "the networks share pictures, so it is a little narrow)"
+    )
+    return {"accuracies": accuracies, "mean": mean.to_json()}
+
+
+def _by_fold(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, labels and folds of the training pictures, fold after fold."""
+    order = np.argsort(table.fold_N, kind="stable")
+    order = order[table.fold_N[order] >= 0]
+    return table.rows[order], table.samples.labels[order], table.fold_N[order]
+
+
+def judge(classifier: Classifier, table: Table, folder: Path, notes: bool, crossed_NK: np.ndarray | None) -> dict[str, Metrics]:
+    """Metrics of every part that did not train, predictions.csv, the grid of some of them, and the notes' CSV if asked for.
+
+    In cross-validation the training pictures are such a part, "folds": `crossed_NK` are the answers for them.
+    """
+    found: dict[str, Metrics] = {}
+    lines: list[list[object]] = []
+    for split in ("folds", "val", "test"):
+        rows, labels = _by_fold(table)[:2] if split == "folds" else table.part(split)
+        if not len(rows):
+            continue
+        if split == "folds" and crossed_NK is not None:
+            found_NK = crossed_NK
+        else:
+            squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
+            found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
+            found_NK = temper(found_NK, classifier.temperature)
+        found[split] = metrics.evaluate(labels, found_NK, classifier.classes_)
+        for row, label, p_K in zip(rows, labels, found_NK, strict=True):
+            best = int(p_K.argmax())
+            head = [table.pictures.samples.names[row], split, classifier.classes_[label], classifier.classes_[best]]
+            lines.append([*head, float(p_K[best]), "yes" if best == label else "no", *map(float, p_K)])
+        # The last part wins: the test pictures if there are any, as in the notes.
+        names = tuple(table.pictures.samples.names[row] for row in rows)
+        if notes and len(classifier.classes_) == 2 and all(map(file_number, names)):
+            write_kaggle(Predictions(classifier.classes_, names, rows, found_NK, (), ()), folder / "kaggle.csv")
+        some = np.random.default_rng(0).permutation(len(rows))[:_GRID]
+        prediction_grid(
+            [table.pictures[int(rows[i])] for i in some],
+            [classifier.classes_[labels[i]] for i in some],
+            [classifier.classes_[found_NK[i].argmax()] for i in some],
+            [float(found_NK[i].max()) for i in some],
+            folder / "grid.png",
+        )
+    header = [
+        "path",
+        "split",
+        "label",
+        "predicted",
+        "probability",
+        "right",
+        *(f"p_{name}" for name in classifier.classes_),
+    ]
+    write_csv(folder / "predictions.csv", header, lines)
+    return found

@@ -1,0 +1,85 @@
+"""Judges: the networks of a cross-validation, asked one by one about the pictures that they did not see."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import tapetum
+from tapetum.errors import UserError
+
+QUICK = dict(model="compact", size=32, epochs=3, batch=16, turn=0.0, crop_area=0.8, mixup=0.0, say=lambda line: None)
+
+
+@pytest.fixture
+def crossed(stripes, tmp_path):
+    said = []
+    run = tapetum.train(stripes, tmp_path / "run", folds=4, test=0.2, **{**QUICK, "say": said.append})
+    return run, said, stripes
+
+
+def test_every_picture_is_judged_once_by_a_network_that_did_not_see_it(crossed):
+    run, said, stripes = crossed
+    with (run.folder / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "folds"]
+    with (run.folder / "splits.csv").open(newline="") as file:
+        trained = {row["path"] for row in csv.DictReader(file) if row["split"] == "train"}
+    assert len(rows) == len(trained) == 64
+    assert {row["path"] for row in rows} == trained
+    hits = sum(row["right"] == "yes" for row in rows)
+    assert (run.metrics["folds"].accuracy.n, run.metrics["folds"].accuracy.value) == (64, hits / 64)
+    assert run.metrics["test"].accuracy.n == 16
+    folds = run.classifier.about["folds"]
+    assert np.mean(folds["accuracies"]) == pytest.approx(folds["mean"]["value"])
+    assert any(line.startswith("4 folds: ") for line in said)
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert {entry["member"] for entry in log} == {1, 2, 3, 4}
+    assert sum(entry["val_n"] for entry in log if entry["epoch"] == 3) == 64
+    # Each answer is that of exactly one of the four networks.
+    networks = run.classifier.network.members
+    alone = tapetum.load(run.folder)
+    asked = [str(stripes / row["path"]) for row in rows]
+    answers = []
+    for network in networks:
+        alone.network = network
+        answers.append(alone.predict_proba(asked)[:, 0])
+    told = np.array([float(row["p_lying"]) for row in rows])
+    fits = np.isclose(np.array(answers), told, rtol=0, atol=1e-6).any(0)
+    assert fits.all()
+
+
+def test_the_page_says_how_it_was_judged(crossed):
+    run, _, _ = crossed
+    page = (run.folder / "report.html").read_text()
+    assert "cross-validated" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "other"),
+    [({"members": 2}, "members"), ({"unlabelled": "x"}, "unlabelled"), ({"split": "notes"}, "split notes")],
+)
+def test_what_does_not_go_with_folds_is_refused(stripes, tmp_path, options, other):
+    with pytest.raises(UserError, match=f"folds 3 with {other}: expected one or the other"):
+        tapetum.train(stripes, tmp_path / "run", folds=3, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_calibration_is_told_kept_and_left_out_where_asked(stripes, tmp_path):
+    said = []
+    run = tapetum.train(stripes, tmp_path / "on", val=0.45, **{**QUICK, "say": said.append})
+    told = run.classifier.about["calibration"]
+    assert told["n"] == 36
+    assert run.classifier.temperature == told["temperature"] != 1
+    assert tapetum.load(run.folder).temperature == run.classifier.temperature
+    assert any("calibrated with temperature" in line for line in said)
+    off = tapetum.train(stripes, tmp_path / "off", val=0.45, calibrate="off", **QUICK)
+    assert (off.classifier.temperature, off.classifier.about["calibration"]) == (1.0, None)
+    # The same network, other probabilities, the same answers.
+    assert on_equal_terms(run, off, stripes)
+
+
+def on_equal_terms(run, off, stripes):
+    pictures = sorted(str(path) for path in stripes.rglob("*.png"))[:20]
+    a, b = tapetum.load(run.folder).predict_proba(pictures), tapetum.load(off.folder).predict_proba(pictures)
+    return (a.argmax(1) == b.argmax(1)).all() and not np.allclose(a, b)
