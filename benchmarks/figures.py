@@ -24,7 +24,8 @@ LADDER = [
     ("alexnet-textbook", "AlexNet as the notes write it"),
     ("alexnet", "its layers, trained well"),
     ("alexnet-now", "its convolutions today"),
-    ("compact", "compact"),
+    ("compact optimizer=adamw lr=0.001 batch=16 turn=0", "compact by AdamW, pictures upright"),
+    ("compact", "compact: Muon, turned pictures"),
     ("compact members=5", "five of them"),
 ]
 
