@@ -79,6 +79,17 @@ def test_calibration_is_told_kept_and_left_out_where_asked(stripes, tmp_path):
     assert on_equal_terms(run, off, stripes)
 
 
+def test_a_temperature_that_is_chance_is_not_taken(stripes, tmp_path, monkeypatch):
+    from tapetum.evaluation import calibration
+    from tapetum.inference.classifier import temper
+
+    monkeypatch.setattr(calibration, "cross_tempered", lambda labels, p_NK: temper(p_NK, 9.0))
+    said = []
+    run = tapetum.train(stripes, tmp_path / "run", val=0.45, **{**QUICK, "epochs": 6, "say": said.append})
+    assert (run.classifier.temperature, run.classifier.about["calibration"]) == (1.0, None)
+    assert any("probabilities left as they are" in line for line in said)
+
+
 def on_equal_terms(run, off, stripes):
     pictures = sorted(str(path) for path in stripes.rglob("*.png"))[:20]
     a, b = tapetum.load(run.folder).predict_proba(pictures), tapetum.load(off.folder).predict_proba(pictures)

@@ -24,16 +24,22 @@ _GRID = 20
 
 
 def calibrate(classifier: Classifier, table: Table, settings: Settings, say: Callable[[str], None]) -> dict[str, float] | None:
-    """Give the classifier the temperature that suits the validation pictures, and tell what it brings on others of them."""
+    """Give the classifier the temperature that suits the validation pictures, and tell what it brings on others of them.
+
+    One that does not lower the log-loss of others is chance, and is not taken.
+    """
     rows, labels = table.part("val")
     faithful = settings.recipe != "auto" and settings.calibrate == "auto"
     if settings.calibrate == "off" or faithful or len(rows) < calibration.LEAST:
         return None
     squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
     found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
+    tempered_NK = calibration.cross_tempered(labels, found_NK)
+    if metrics.log_loss(labels, tempered_NK) >= metrics.log_loss(labels, found_NK):
+        say(f"probabilities left as they are: no temperature suits {len(rows):,} validation pictures better")
+        return None
     classifier.temperature = calibration.fit_temperature(labels, found_NK)
-    before = metrics.calibration_error(labels, found_NK)
-    after = metrics.calibration_error(labels, calibration.cross_tempered(labels, found_NK))
+    before, after = (metrics.calibration_error(labels, each) for each in (found_NK, tempered_NK))
     say(
         f"calibrated with temperature {classifier.temperature:.2f}: calibration error {before:.1%} before, {after:.1%} after "
         f"(each fifth of {len(rows):,} validation pictures by the others)"
