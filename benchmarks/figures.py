@@ -19,11 +19,11 @@ from tapetum.evaluation.metrics import mean_interval
 HERE = Path(__file__).resolve().parent
 LADDER = [
     ("lenet-textbook", "LeNet as the notes write it"),
-    ("lenet", "its layers, trained well"),
-    ("lenet-now", "its two convolutions today"),
+    ("lenet", "LeNet's layers, trained well"),
+    ("lenet-now", "LeNet's two convolutions today"),
     ("alexnet-textbook", "AlexNet as the notes write it"),
-    ("alexnet", "its layers, trained well"),
-    ("alexnet-now", "its convolutions today"),
+    ("alexnet", "AlexNet's layers, trained well"),
+    ("alexnet-now", "AlexNet's convolutions today"),
     ("compact optimizer=adamw lr=0.001 batch=16 turn=0", "compact by AdamW, pictures upright"),
     ("compact", "compact: Muon, turned pictures"),
     ("compact members=5", "five of them"),
