@@ -23,17 +23,36 @@ from tapetum.training.loop import Task
 _GRID = 20
 
 
-def calibrate(classifier: Classifier, table: Table, settings: Settings, say: Callable[[str], None]) -> dict[str, float] | None:
+def answers(classifier: Classifier, table: Table, tasks: list[Task]) -> dict[str, np.ndarray]:
+    """Untempered probabilities (N, K) of every part that did not train, by its name.
+
+    In cross-validation the training pictures are such a part, "folds": each is answered by the network that did not see it, in
+    the order of `_by_fold`.
+    """
+    found = {}
+    if isinstance(classifier.network, Ensemble) and (table.fold_N >= 0).any():
+        pairs = zip(classifier.network.members, tasks, strict=True)
+        each = [probabilities(m, task.validation, classifier.preprocessing, classifier.device) for m, task in pairs]
+        found["folds"] = np.concatenate(each)
+    for split in ("val", "test"):
+        rows, _ = table.part(split)
+        if len(rows):
+            squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
+            found[split] = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
+    return found
+
+
+def calibrate(
+    classifier: Classifier, table: Table, found_NK: np.ndarray | None, settings: Settings, say: Callable[[str], None]
+) -> dict[str, float] | None:
     """Give the classifier the temperature that suits the validation pictures, and tell what it brings on others of them.
 
     One that does not lower the log-loss of others is chance, and is not taken.
     """
     rows, labels = table.part("val")
     faithful = settings.recipe != "auto" and settings.calibrate == "auto"
-    if settings.calibrate == "off" or faithful or len(rows) < calibration.LEAST:
+    if found_NK is None or settings.calibrate == "off" or faithful or len(rows) < calibration.LEAST:
         return None
-    squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
-    found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
     tempered_NK = calibration.cross_tempered(labels, found_NK)
     if metrics.log_loss(labels, tempered_NK) >= metrics.log_loss(labels, found_NK):
         say(f"probabilities left as they are: no temperature suits {len(rows):,} validation pictures better")
@@ -45,16 +64,6 @@ def calibrate(classifier: Classifier, table: Table, settings: Settings, say: Cal
         f"(each fifth of {len(rows):,} validation pictures by the others)"
     )
     return {"temperature": classifier.temperature, "ece_before": before, "ece_after": after, "n": len(rows)}
-
-
-def out_of_fold(network: Ensemble, tasks: list[Task], classifier: Classifier) -> np.ndarray:
-    """Probabilities (N, K) of the training pictures, each by the network that did not see it, in the order of the folds."""
-    return np.concatenate(
-        [
-            probabilities(member, task.validation, classifier.preprocessing, classifier.device)
-            for member, task in zip(network.members, tasks, strict=True)
-        ]
-    )
 
 
 def fold_accuracies(crossed_NK: np.ndarray, table: Table, say: Callable[[str], None]) -> dict[str, Any]:
@@ -77,23 +86,15 @@ def _by_fold(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return table.rows[order], table.samples.labels[order], table.fold_N[order]
 
 
-def judge(classifier: Classifier, table: Table, folder: Path, notes: bool, crossed_NK: np.ndarray | None) -> dict[str, Metrics]:
-    """Metrics of every part that did not train, predictions.csv, the grid of some of them, and the notes' CSV if asked for.
-
-    In cross-validation the training pictures are such a part, "folds": `crossed_NK` are the answers for them.
-    """
+def judge(
+    classifier: Classifier, table: Table, answered: dict[str, np.ndarray], folder: Path, notes: bool
+) -> dict[str, Metrics]:
+    """Metrics of every part of `answers`, predictions.csv, the grid of some of them, and the notes' CSV if asked for."""
     found: dict[str, Metrics] = {}
     lines: list[list[object]] = []
-    for split in ("folds", "val", "test"):
+    for split, raw_NK in answered.items():
         rows, labels = _by_fold(table)[:2] if split == "folds" else table.part(split)
-        if not len(rows):
-            continue
-        if split == "folds" and crossed_NK is not None:
-            found_NK = crossed_NK
-        else:
-            squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
-            found_NK = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
-            found_NK = temper(found_NK, classifier.temperature)
+        found_NK = temper(raw_NK, classifier.temperature)  # of folds there is no temperature
         found[split] = metrics.evaluate(labels, found_NK, classifier.classes_)
         for row, label, p_K in zip(rows, labels, found_NK, strict=True):
             best = int(p_K.argmax())

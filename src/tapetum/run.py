@@ -48,7 +48,6 @@ from tapetum.files import write_text
 from tapetum.inference.classifier import BATCH, MODEL_FILE, Classifier
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
-from tapetum.models.ensemble import Ensemble
 from tapetum.runfolder import claim, forget_checkpoints, recipe_of, run_folder, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, turning, unlabelled
 
@@ -160,9 +159,9 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
     classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where)
-    calibrated = judging.calibrate(classifier, table, settings, say)
-    crossed = judging.out_of_fold(network, tasks, classifier) if isinstance(network, Ensemble) and len(fold_N) else None
-    found = judging.judge(classifier, table, folder, settings.split == "notes", crossed)
+    answered = judging.answers(classifier, table, tasks)
+    calibrated = judging.calibrate(classifier, table, answered.get("val"), settings, say)
+    found = judging.judge(classifier, table, answered, folder, settings.split == "notes")
     counts = {split: len(table.part(split)[0]) for split in SPLITS}
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
@@ -176,7 +175,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
             "restarts": sum(each.restarts for each in told),
         },
         "calibration": calibrated,
-        "folds": judging.fold_accuracies(crossed, table, say) if crossed is not None else None,
+        "folds": judging.fold_accuracies(answered["folds"], table, say) if "folds" in answered else None,
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
     classifier.save(folder / MODEL_FILE)

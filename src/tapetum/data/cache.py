@@ -26,7 +26,7 @@ import simplejpeg
 from tqdm import tqdm
 
 from tapetum.data.decode import BadPicture, decode
-from tapetum.data.duplicates import Look
+from tapetum.data.duplicates import Duplicates, Look, find_duplicates
 from tapetum.data.prepare import reduce
 from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples
@@ -71,6 +71,11 @@ class Pictures:
         height, width = self.sizes[i]
         start = self.offsets[i]
         return self.cached[start : start + height * width * 3].reshape(height, width, 3)
+
+    def duplicates(self, rows: np.ndarray) -> Duplicates:
+        """Which of the pictures in `rows`, all readable, are the same or nearly."""
+        looks = [look for row in rows if (look := self.looks[row]) is not None]
+        return find_duplicates(lambda i: self[int(rows[i])], looks, self.sizes[rows])
 
 
 def open_pictures(samples: Samples, reduce_to: int, use_cache: bool = True) -> Pictures:

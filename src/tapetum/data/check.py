@@ -15,7 +15,7 @@ import numpy as np
 
 from tapetum.data.cache import Pictures
 from tapetum.data.decode import Header, read_header
-from tapetum.data.duplicates import Duplicates, find_duplicates
+from tapetum.data.duplicates import Duplicates
 from tapetum.data.reading import in_threads
 from tapetum.data.samples import Samples
 
@@ -130,14 +130,13 @@ def check(samples: Samples, pictures: Pictures) -> Check:
     rows = np.array([i for i in range(len(samples)) if i not in pictures.reasons], np.int64)
     readable = samples.select(rows)
     looked = list(in_threads(lambda row: _look(samples, pictures, int(row)), rows))
-    looks = [look for row in rows if (look := pictures.looks[row]) is not None]
     seen = Seen(
         names=readable.names,
         samples=readable,
         headers=tuple(header for header, _, _ in looked),
         grey=np.array([grey and spread >= _BLANK for _, grey, spread in looked], bool),
         spread=np.array([spread for _, _, spread in looked]),
-        twins=find_duplicates(lambda i: pictures[int(rows[i])], looks, pictures.sizes[rows]),
+        twins=pictures.duplicates(rows),
     )
     findings = [
         *_unreadable(samples, pictures),

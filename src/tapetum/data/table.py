@@ -10,7 +10,6 @@ import numpy as np
 from tapetum.config import Settings
 from tapetum.data import splits
 from tapetum.data.cache import Pictures, open_pictures
-from tapetum.data.duplicates import Duplicates, find_duplicates
 from tapetum.data.samples import SPLITS, Samples
 from tapetum.errors import UserError
 
@@ -41,12 +40,6 @@ class Table:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def duplicates_of(pictures: Pictures, rows: np.ndarray) -> Duplicates:
-    """Which of the readable pictures are the same, or nearly."""
-    looks = [look for row in rows if (look := pictures.looks[row]) is not None]
-    return find_duplicates(lambda i: pictures[int(rows[i])], looks, pictures.sizes[rows])
-
-
 def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> Table:
     """Decode everything, leave out and list what gives no picture, and split the rest."""
     begun = time.monotonic()
@@ -73,7 +66,7 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
     if settings.split == "notes":
         readable = splits.notes_split(readable)
     else:
-        twins = duplicates_of(pictures, rows)
+        twins = pictures.duplicates(rows)
         if again := sum(len(group) - 1 for group in twins.groups()):
             say(f"{again:,} pictures stand there more than once; the split keeps them together (tapetum check names them)")
         if settings.folds > 1:
