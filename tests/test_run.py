@@ -1,8 +1,12 @@
 """The main job from end to end on small pictures made for the test: what it writes, what it refuses, what it repeats."""
 
+import contextlib
 import csv
 import json
+import os
 import re
+import shutil
+import signal
 import tomllib
 
 import numpy as np
@@ -16,6 +20,8 @@ from tapetum.data.sources import find_pictures, find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
 from tapetum.inference.predict import predict_samples
+from tapetum.training import loop
+from tapetum.training.signals import Interrupted
 
 QUICK = dict(model="compact", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0, flip="on")
 
@@ -30,6 +36,23 @@ def quick(data, out, **options):
 
 def tensors(run):
     return {name: tensor.numpy().tobytes() for name, tensor in load_file(run.folder / "model.safetensors").items()}
+
+
+@contextlib.contextmanager
+def interrupted_in_step(number):
+    """Ctrl-C during a training step, counted from 1."""
+    step, count = loop._step, [0]
+
+    def counted(*arguments):
+        count[0] += 1
+        if count[0] == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_step", counted)
+        with pytest.raises(Interrupted):
+            yield
 
 
 def tree(folder):
@@ -252,26 +275,10 @@ def test_members_answer_as_their_mean_and_survive_the_file(stripes, tmp_path):
     assert [(entry["member"], entry["epoch"]) for entry in log] == [(m, e) for m in (1, 2, 3) for e in (1, 2)]
 
 
-def test_members_are_resumed_where_they_stopped(stripes, tmp_path, monkeypatch):
-    from tapetum.training import loop
-    from tapetum.training.signals import Interrupted
-
+def test_members_are_resumed_where_they_stopped(stripes, tmp_path):
     whole = quick(stripes, tmp_path / "whole", members=3, epochs=2)
-    step, count = loop._step, [0]
-
-    def counted(*arguments):
-        count[0] += 1
-        if count[0] == 11:  # in the second of three networks, which have 8 steps each
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
-        step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", counted)
-        with pytest.raises(Interrupted):
-            quick(stripes, tmp_path / "broken", members=3, epochs=2)
+    with interrupted_in_step(11):  # in the second of three networks, which have 8 steps each
+        quick(stripes, tmp_path / "broken", members=3, epochs=2)
     resumed = tapetum.train(stripes, tmp_path / "broken", resume=True, say=silent)
     assert tensors(whole) == tensors(resumed)
     logs = [
@@ -314,3 +321,33 @@ def test_weights_to_start_from(stripes, tmp_path):
     with pytest.raises(UserError, match="expected torchvision:NAME"):
         quick(stripes, tmp_path / "x", weights="pretrained")
     assert not (tmp_path / "x").exists()
+
+
+def test_too_many_files_without_a_picture_stop_before_anything_is_written(stripes, tmp_path):
+    for number in range(20):  # of 80
+        (stripes / "lying" / f"broken {number}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"20 of 100 files give no picture \(20%\): expected at most 10%.*--unreadable"):
+        quick(stripes, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert len(rows(quick(stripes, tmp_path / "run", epochs=1, unreadable=0.2).folder / "left_out.csv")) == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data: shutil.copy(data / "lying/lying.3.png", data / "lying/=new.png"), r"1 new \('?lying/=new.png\)"),
+        (lambda data: (data / "lying/lying.3.png").unlink(), r"1 gone \(lying/lying.3.png\)"),
+        (lambda data: shutil.copy(data / "upright/upright.1.png", data / "lying/lying.3.png"), "1 with other content"),
+        (lambda data: (data / "lying").rename(data / "flat"), r"40 new \(flat/lying.0.png\), 40 gone"),
+        (lambda data: (data / "lying/lying.3.png").rename(data / "upright/lying.3.png"), "1 new .*1 gone"),
+    ],
+)
+def test_a_run_is_not_resumed_on_other_pictures(stripes, tmp_path, change, told):
+    folder = tmp_path / "run"
+    with interrupted_in_step(2):
+        quick(stripes, folder)
+    change(stripes)
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(UserError, match=f"cannot be resumed, its pictures have changed: .*{told}"):
+        tapetum.train(stripes, folder, resume=True, say=silent)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"} == kept

@@ -46,6 +46,8 @@ class Settings:
     calibrate: Auto | OnOff = "auto"
     """Temper the probabilities so that they mean what they say, by the validation pictures; "auto": not in the notes' and the
     papers' trainings."""
+    unreadable: float = 0.1
+    """Largest share of the files that may give no picture: beyond it something is wrong, and the training does not begin."""
     numbers: str = "auto"
     """Use only files whose name's last number lies in a range, such as 0-250; "all" for every file."""
     split: Literal["auto", "notes"] = "auto"
@@ -145,6 +147,7 @@ _RANGES = (
     ("minutes", 0.01, 100_000),
     ("members", 1, 100),
     ("folds", 1, 100),
+    ("unreadable", 0, 1),
     ("val", 0.01, 0.9),
     ("test", 0, 0.9),
     ("size", 1, 4096),

@@ -46,16 +46,23 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 `text` to `path`, whole or not at all. Unpaired surrogates (odd file names) are written as escapes."""
-    write_atomically(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_atomically(path, lambda file: file.write(_encoded(text)))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file (UTF-8, comma, one header line) to `path`, whole or not at all; no cell of it is a formula."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(map(no_formula, header))
-    writer.writerows(map(no_formula, row) for row in rows)
-    write_text(path, buffer.getvalue())
+    write_text(path, _csv(header, rows))
+
+
+def csv_cells(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[list[str]]:
+    """The cells of `rows` as they are read back from what `write_csv` writes, without the header."""
+    return list(csv.reader(io.StringIO(_encoded(_csv(header, rows)).decode(), newline="")))[1:]
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """The cells of a CSV file that `write_csv` wrote, without the header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
 
 
 def no_formula(cell: object) -> object:
@@ -77,6 +84,18 @@ def refuse_inside(path: Path, pictures: Path, what: str) -> None:
         raise UserError(
             f"the {what} {path} lies inside the pictures {pictures}: nothing is written there. Choose another place."
         )
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(map(no_formula, header))
+    writer.writerows(map(no_formula, row) for row in rows)
+    return buffer.getvalue()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _umask() -> int:

@@ -48,7 +48,7 @@ from tapetum.files import write_text
 from tapetum.inference.classifier import BATCH, MODEL_FILE, Classifier
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
-from tapetum.runfolder import claim, forget_checkpoints, recipe_of, run_folder, write_beginning
+from tapetum.runfolder import claim, forget_checkpoints, recipe_of, refuse_changes, run_folder, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, turning, unlabelled
 
 # How many pictures are looked at before a recipe is chosen.
@@ -126,7 +126,9 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
     network = _fresh(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
 
     table = read_all(samples, preprocessing.reduce, settings, say)
-    if not resume:
+    if resume:
+        refuse_changes(folder, table)
+    else:
         write_beginning(folder, samples, table, settings, recipe, why)
     task = _task(table, recipe, preprocessing, settings, where, folder)
     _say_estimate(network, task, settings, say)

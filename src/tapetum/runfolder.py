@@ -14,11 +14,12 @@ from tapetum.config import Recipe, Settings, decide, read_table, to_toml
 from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
-from tapetum.files import refuse_inside, write_csv, write_text
+from tapetum.files import csv_cells, read_csv, refuse_inside, write_csv, write_text
 from tapetum.inference.classifier import MODEL_FILE
 from tapetum.training import checkpoint
 
 _LOCK = ".lock"
+_PARTS = ("path", "label", "split", "sha256")
 
 
 def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
@@ -90,18 +91,42 @@ def write_beginning(folder: Path, samples: Samples, table: Table, settings: Sett
     tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": versions}
     head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
     write_text(folder / "settings.toml", head + to_toml(tables))
-    readable = table.samples
-    write_csv(
-        folder / "splits.csv",
-        ["path", "label", "split", "sha256"],
-        (
-            (name, readable.classes[label], split, table.pictures.hashes[row])
-            for name, label, split, row in zip(readable.names, readable.labels, readable.splits, table.rows, strict=True)
-        ),
-    )
+    write_csv(folder / "splits.csv", _PARTS, _parts(table))
     if table.pictures.reasons:
         reasons = table.pictures.reasons
         write_csv(folder / "left_out.csv", ["path", "reason"], ((samples.names[i], reasons[i]) for i in reasons))
+
+
+def refuse_changes(folder: Path, table: Table) -> None:
+    """A run goes on with the pictures with which it began, in the same parts, or not at all.
+
+    Raises:
+        UserError: they differ; how, and an example of each difference.
+    """
+    before, now = (
+        {path: about for path, *about in cells} for cells in (read_csv(folder / "splits.csv"), csv_cells(_PARTS, _parts(table)))
+    )
+    both = before.keys() & now.keys()
+    changes = {
+        "new": now.keys() - before.keys(),
+        "gone": before.keys() - now.keys(),
+        **{
+            words: {path for path in both if before[path][column] != now[path][column]}
+            for column, words in enumerate(("of another class", "in another part", "with other content"))
+        },
+    }
+    told = [f"{len(paths):,} {words} ({min(paths)})" for words, paths in changes.items() if paths]
+    if told:
+        raise UserError(
+            f"{folder} cannot be resumed, its pictures have changed: {', '.join(told)}. Put them back, or use a new --out."
+        )
+
+
+def _parts(table: Table) -> Iterator[tuple[str, str, str, str]]:
+    """The rows of splits.csv."""
+    readable = table.samples
+    for name, label, split, row in zip(readable.names, readable.labels, readable.splits, table.rows, strict=True):
+        yield name, readable.classes[label], split, table.pictures.hashes[row]
 
 
 def recipe_of(folder: Path, settings: Settings) -> tuple[Recipe, str]:

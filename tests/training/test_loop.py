@@ -192,7 +192,7 @@ def test_two_checkpoints_are_kept_and_a_damaged_newest_is_passed_over(make):
 
 
 def test_a_loss_that_is_no_number_stops_with_a_sentence(make):
-    with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 1.*lower --lr"):
+    with pytest.raises(UserError, match=r"loss of \S+\.png and \d+ more became (nan|inf) in epoch 1.*lower --lr"):
         run(*make(model="lenet", optimizer="sgd", lr=100.0, schedule="constant"))
 
 

@@ -72,6 +72,10 @@ class Pictures:
         start = self.offsets[i]
         return self.cached[start : start + height * width * 3].reshape(height, width, 3)
 
+    def name(self, i: int) -> str:
+        """The name of file `i`."""
+        return self.samples.names[i]
+
     def duplicates(self, rows: np.ndarray) -> Duplicates:
         """Which of the pictures in `rows`, all readable, are the same or nearly."""
         looks = [look for row in rows if (look := self.looks[row]) is not None]

@@ -71,14 +71,22 @@ class TrainingLoader:
         `size`: side of the pictures, where it is not that of the preprocessing.
         """
         prepared = self.preprocessing if size is None else self.preprocessing.at(size)
-        if self.recipe.balance == "on":
-            order, showing = augment.balanced(self.seed, epoch, self.labels)
-        else:
-            order = augment.shuffled(self.seed, epoch, len(self.rows))
-            showing = np.zeros_like(order)
+        order, showing = self._order(epoch)
         for step in range(start, len(self)):
             part = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
             yield self._batch((epoch, step), order[part], showing[part], prepared)
+
+    def names(self, epoch: int, step: int) -> list[str]:
+        """The files whose pictures are in one batch."""
+        chosen = self._order(epoch)[0][step * self.recipe.batch : (step + 1) * self.recipe.batch]
+        return [self.pictures.name(int(self.rows[i])) for i in chosen]
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which picture comes when in an epoch, and for the how manieth time."""
+        if self.recipe.balance == "on":
+            return augment.balanced(self.seed, epoch, self.labels)
+        order = augment.shuffled(self.seed, epoch, len(self.rows))
+        return order, np.zeros_like(order)
 
     def _batch(self, place: tuple[int, int], chosen: np.ndarray, showing: np.ndarray, prepared: Preprocessing) -> Batch:
         recipe, size = self.recipe, prepared.size

@@ -171,7 +171,9 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
         outputs_BK = state.network(batch.images_BCHW)
         batch_loss = loss(outputs_BK.float(), batch.targets_BK, batch.weight_B, task.rubbish)
     value = batch_loss.item()
-    _refuse_divergence(value, "loss", task, progress)
+    if not math.isfinite(value):
+        names = task.training.names(progress.epoch, progress.step - progress.epoch * len(task.training))
+        raise _diverged(value, f"loss of {names[0]} and {len(names) - 1} more", task, progress)
     scaler.scale(batch_loss).backward()
     scaler.step(state.optimizer)
     scaler.update()
@@ -194,7 +196,8 @@ def _validate(task: Task, state: State) -> dict[str, Any]:
     found_NK = probabilities(network, task.validation, task.training.preprocessing, task.device)
     accuracy = metrics.accuracy(task.validation_labels, found_NK.argmax(1))
     val_loss = metrics.log_loss(task.validation_labels, found_NK)
-    _refuse_divergence(val_loss, "validation loss", task, progress)
+    if not math.isfinite(val_loss):
+        raise _diverged(val_loss, "validation loss", task, progress)
     # Ties in accuracy are common on few pictures; the smaller loss decides them.
     best_loss = math.inf if progress.best_loss is None else progress.best_loss
     if (accuracy.value, -val_loss) > (progress.best_accuracy, -best_loss):
@@ -246,12 +249,11 @@ def _rate(recipe: Recipe, progress: Progress) -> float:
     return recipe.lr * _SAFER**progress.restarts
 
 
-def _refuse_divergence(value: float, what: str, task: Task, progress: Progress) -> None:
-    if not math.isfinite(value):
-        raise UserError(
-            f"the {what} became {value} in epoch {progress.epoch + 1} (after step {progress.step:,}): the training has "
-            f"diverged. Use a lower --lr than {task.recipe.lr:g}; earlier checkpoints are untouched."
-        )
+def _diverged(value: float, what: str, task: Task, progress: Progress) -> UserError:
+    return UserError(
+        f"the {what} became {value} in epoch {progress.epoch + 1} (after step {progress.step:,}): the training has diverged. "
+        f"Use a lower --lr than {task.recipe.lr:g}; earlier checkpoints are untouched."
+    )
 
 
 def _epoch_line(entry: dict[str, Any], epochs: int) -> str:

@@ -26,6 +26,10 @@ class Together:
     def __getitem__(self, i: int) -> np.ndarray:
         return self.first[i] if i < len(self.first) else self.second[i - len(self.first)]
 
+    def name(self, i: int) -> str:
+        """The name of file `i`."""
+        return self.first.name(i) if i < len(self.first) else self.second.name(i - len(self.first))
+
 
 def with_guesses(task: Task, teacher: torch.nn.Module, unlabelled: Pictures, rows: np.ndarray) -> Task:
     """The task with `rows` of the unlabelled pictures beside its own, their targets being the teacher's probabilities.

@@ -1,0 +1,31 @@
+"""What the commands share: how they answer, and what they refuse."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from tapetum.errors import UserError
+
+Json = Annotated[bool, arg(help="Print one JSON object in place of text.")]
+Numbers = Annotated[str, arg(help='Only files whose last number is in a range, such as 251-1000; or "all".')]
+Batch = Annotated[int, arg(help="Pictures computed at once.")]
+Device = Annotated[str, arg(help="auto, cpu, cuda, ...")]
+
+
+def whole_number(name: str, value: int) -> None:
+    """Refuse what is no count."""
+    if value < 1:
+        raise UserError(f"--{name} is {value}: expected a whole number from 1.")
+
+
+def dumps(value: Any) -> str:
+    """One JSON object, letters as they are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def quoted(path: Path) -> str:
+    """A path as a shell takes it, so that a command that is shown can be run."""
+    return shlex.quote(str(path))

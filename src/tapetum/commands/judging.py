@@ -1,0 +1,141 @@
+"""What a run is worth, and what it says: evaluate, compare, predict."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from tapetum.commands.common import Batch, Device, Json, Numbers, dumps, quoted, whole_number
+from tapetum.errors import UserError
+from tapetum.files import refuse_inside, write_csv
+
+
+def evaluate(
+    run: Positional[Path],
+    data: Positional[Path],
+    /,
+    numbers: Numbers = "all",
+    out: Annotated[Path | None, arg(help="Also write the predictions of every picture to this CSV file.")] = None,
+    batch: Batch = 32,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Accuracy and the rest, with intervals, on labelled pictures.
+
+    Pictures that the run was trained on are recognised by their content and told apart.
+
+    Args:
+        run: Run folder or model file.
+        data: Labelled pictures, in any layout that `tapetum train` takes.
+    """
+    from tapetum.evaluation.evaluate import evaluate as run_evaluation
+
+    whole_number("batch", batch)
+    if out is not None:
+        refuse_inside(out, data, "CSV file")
+    result = run_evaluation(run, data, numbers, batch, device)
+    if out is not None:
+        from tapetum.inference.predict import write_predictions
+
+        write_predictions(result.predictions, out)
+    print(dumps(result.to_json()) if json else result.text())
+    if not json:
+        print(f"\nnext:     tapetum predict {quoted(run)} PICTURES")
+
+
+def compare(
+    run_a: Positional[Path],
+    run_b: Positional[Path],
+    data: Positional[Path],
+    /,
+    numbers: Numbers = "all",
+    out: Annotated[Path | None, arg(help="Also write the pictures with different answers to this CSV file.")] = None,
+    batch: Batch = 32,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Two runs on the same pictures: the difference with its interval, and whether chance alone would do it.
+
+    Pictures that one of them was trained on are left out.
+
+    Args:
+        run_a: Run folder or model file.
+        run_b: Another of the same classes.
+        data: Labelled pictures, in any layout that `tapetum train` takes.
+    """
+    from tapetum.evaluation.compare import compare as run_comparison
+
+    whole_number("batch", batch)
+    if out is not None:
+        refuse_inside(out, data, "CSV file")
+    found = run_comparison(run_a, run_b, data, numbers, batch, device)
+    if out is not None:
+        write_csv(out, ["path", "label", "a", "b"], found.differing)
+    print(dumps(found.to_json()) if json else found.text())
+    if not json:
+        print(f"\nnext:     tapetum predict {quoted(run_b if found.only_b > found.only_a else run_a)} PICTURES")
+
+
+def predict(
+    run: Positional[Path],
+    pictures: Positional[tuple[Path, ...]],
+    /,
+    out: Annotated[Path, arg(help="CSV file to write.")] = Path("predictions.csv"),
+    kaggle: Annotated[bool, arg(help="Write id,label with label = P(dog), sorted by id, as the study notes do.")] = False,
+    grid: Annotated[Path | None, arg(help="Also write a PNG with the first 20 pictures and their predictions.")] = None,
+    batch: Batch = 32,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Predict pictures: one row each, with the label, its probability and those of every class.
+
+    Args:
+        run: Run folder or model file.
+        pictures: Pictures, folders or archives of them.
+    """
+    from tapetum.data.sources import find_pictures
+    from tapetum.inference.classifier import load
+    from tapetum.inference.predict import predict_samples, write_kaggle, write_predictions
+
+    whole_number("batch", batch)
+    if not pictures:
+        raise UserError("no pictures given: expected files, folders or archives after the run folder.")
+    for place in pictures:
+        refuse_inside(out, place, "CSV file")
+        if grid is not None:
+            refuse_inside(grid, place, "grid")
+    classifier = load(run, device)
+    samples = find_pictures(pictures)
+    found = predict_samples(classifier, samples, batch)
+    if not found.names:
+        name, reason = found.unreadable[0]
+        raise UserError(f"none of the {len(samples):,} files is a picture that can be read ({name}: {reason}).")
+    for name, reason in found.unreadable:
+        print(f"not predicted: {name}: {reason}", file=sys.stderr)
+    if kaggle:
+        positive, shared = write_kaggle(found, out)
+        print(f"label is the probability of {positive}", file=sys.stderr)
+        if shared:
+            print(f"{shared:,} ids stand more than once: the id drops the class, as in the notes", file=sys.stderr)
+    else:
+        write_predictions(found, out)
+    if grid is not None:
+        from tapetum.data.decode import decode
+        from tapetum.looking.grids import prediction_grid
+
+        some = range(min(20, len(found.names)))
+        shown = [decode(samples.read(int(found.rows[i]))) for i in some]
+        best = found.probabilities_NK.argmax(1)
+        prediction_grid(
+            shown, None, [found.classes[best[i]] for i in some], [found.probabilities_NK[i, best[i]] for i in some], grid
+        )
+    counts = found.frame()["label"].value_counts()
+    if json:
+        summary = {"out": str(out), "predicted": len(found.names), "unreadable": dict(found.unreadable)}
+        print(dumps({**summary, "labels": {str(k): int(v) for k, v in counts.items()}}))
+        return
+    each = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+    print(f"{len(found.names):,} pictures: {each}; {len(found.unreadable):,} files without a picture")
+    print(f"written:  {out}" + (f", {grid}" if grid is not None else ""))
+    print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")
