@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, answers on stdout, talk on stderr, one sentence and exit code 2."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -91,6 +92,23 @@ def test_evaluate_and_predict_agree(tapetum, trained, stripes, tmp_path):
     assert (tmp_path / "e.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
     assert out.startswith("80 pictures: ")
     assert Image.open(tmp_path / "g.png").size[0] > 300
+
+
+def test_strangers_get_no_answer(tapetum, stripes, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "predictions.csv"
+    tapetum("train", stripes, "--out", run, "--val", "0.4", *QUICK)
+    strangers = tmp_path / "neither"
+    strangers.mkdir()
+    for i in range(5):
+        Image.new("RGB", (40, 48), (50 * i, 200, 0)).save(strangers / f"{i}.png")
+    code, told, _ = tapetum("predict", run, strangers, "--out", out, "--reject", "0.05")
+    assert code == 0
+    assert "5 pictures: neither 5;" in told
+    with out.open(newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["neither"] * 5
+    code, told, _ = tapetum("evaluate", run, stripes, "--reject", "0.05")
+    assert told.startswith("answered ")
+    assert "0.034 or more" in sentence(tapetum("predict", run, strangers, "--out", out, "--reject", "0.01"))
 
 
 def test_json_is_one_object_and_nothing_else(tapetum, trained, stripes, tmp_path):

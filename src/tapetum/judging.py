@@ -13,14 +13,46 @@ from tapetum.data.table import Table
 from tapetum.evaluation import calibration, metrics
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import write_csv
-from tapetum.inference.classifier import BATCH, Classifier, probabilities, temper
-from tapetum.inference.predict import Predictions, write_kaggle
+from tapetum.inference.classifier import BATCH, Classifier, features, probabilities, temper
+from tapetum.inference.familiarity import Familiar, Known, members_of
+from tapetum.inference.predict import write_kaggle
 from tapetum.looking.grids import prediction_grid
 from tapetum.models.ensemble import Ensemble
 from tapetum.training.loop import Task
 
 # How many pictures stand in the grid.
 _GRID = 20
+# So many pictures at most teach what is known, and as many calibrate it; fewer than the least calibrate nothing.
+_MOST_FEATURES, _LEAST_STRANGERS = 2000, 20
+
+
+def learn_strangers(classifier: Classifier, tasks: list[Task], crossed: bool) -> None:
+    """Teach the classifier what pictures of the known kind look like to it: by those that trained each network, calibrated by
+    those that validated it.
+
+    Where the validation pictures are too few to say anything, it learns nothing. `crossed`: each network has its own.
+    """
+    known, strangeness = [], []
+    for network, task in zip(members_of(classifier.network), tasks, strict=True):
+        training, validation = task.training, task.validation
+        some, others = _some(len(training.rows)), _some(len(validation.rows))
+        if len(others) < _LEAST_STRANGERS:
+            return
+        each = (
+            ValidationLoader(training.pictures, training.rows[some], classifier.preprocessing, BATCH),
+            validation.of(others),
+        )
+        seen, unseen = (features(network, squares, classifier.preprocessing, classifier.device) for squares in each)
+        views = seen[0].shape[0]
+        known.append(Known.of(seen[0].flatten(0, 1), np.tile(training.labels[some], views)))
+        strangeness.append(Familiar((known[-1],), np.zeros(0)).strangeness(unseen))
+    together = np.concatenate(strangeness) if crossed else np.mean(strangeness, axis=0)
+    classifier.familiar = Familiar(tuple(known), np.sort(together))
+
+
+def _some(count: int) -> np.ndarray:
+    """Some of `count` rows, drawn without order, where they are very many."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:_MOST_FEATURES])
 
 
 def answers(classifier: Classifier, table: Table, tasks: list[Task]) -> dict[str, np.ndarray]:
@@ -103,7 +135,7 @@ def judge(
         # The last part wins: the test pictures if there are any, as in the notes.
         names = tuple(table.pictures.samples.names[row] for row in rows)
         if notes and len(classifier.classes_) == 2 and all(map(file_number, names)):
-            write_kaggle(Predictions(classifier.classes_, names, rows, found_NK, (), ()), folder / "kaggle.csv")
+            write_kaggle(classifier.classes_, names, found_NK, folder / "kaggle.csv")
         some = np.random.default_rng(0).permutation(len(rows))[:_GRID]
         prediction_grid(
             [table.pictures[int(rows[i])] for i in some],

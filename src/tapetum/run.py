@@ -161,6 +161,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
     classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where)
+    judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
     answered = judging.answers(classifier, table, tasks)
     calibrated = judging.calibrate(classifier, table, answered.get("val"), settings, say)
     found = judging.judge(classifier, table, answered, folder, settings.split == "notes")

@@ -194,3 +194,9 @@ def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left on device.*old file is unchanged"):
         classifier(classes=("a", "b")).save(path)
     assert path.read_bytes() == before
+
+
+def test_a_picture_that_may_not_be_written_to_is_taken(files):
+    picture = np.asarray(Image.open(files[0]))
+    assert not picture.flags.writeable
+    assert (classifier().predict_proba(picture) == classifier().predict_proba(picture.copy())).all()

@@ -49,22 +49,18 @@ def test_the_csv_reads_back_to_the_bit(found, tmp_path):
 
 
 def test_the_notes_file_is_sorted_by_id_as_a_number(tmp_path):
-    found = Predictions(
-        ("Cat", "Dog"), ("Dog/dog.113.jpg", "Cat/cat.15.jpg", "Dog/dog.15.jpg", "Cat/cat.2.jpg"), np.arange(4),
-        np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]), ("",) * 4, (),
-    )  # fmt: skip
-    assert write_kaggle(found, tmp_path / "k.csv") == ("Dog", 1)
+    names = ("Dog/dog.113.jpg", "Cat/cat.15.jpg", "Dog/dog.15.jpg", "Cat/cat.2.jpg")
+    p_NK = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    assert write_kaggle(("Cat", "Dog"), names, p_NK, tmp_path / "k.csv") == ("Dog", 1)
     with (tmp_path / "k.csv").open() as file:
         assert list(csv.reader(file)) == [["id", "label"], ["2", "0.4"], ["15", "0.2"], ["15", "0.7"], ["113", "0.9"]]
 
 
 def test_the_notes_file_needs_two_classes_and_numbers(tmp_path):
-    three = Predictions(("a", "b", "c"), ("1.jpg",), np.arange(1), np.ones((1, 3)) / 3, ("",), ())
     with pytest.raises(UserError, match="two classes; this one has 3"):
-        write_kaggle(three, tmp_path / "k.csv")
-    unnumbered = Predictions(("a", "b"), ("x.jpg",), np.arange(1), np.ones((1, 2)) / 2, ("",), ())
+        write_kaggle(("a", "b", "c"), ("1.jpg",), np.ones((1, 3)) / 3, tmp_path / "k.csv")
     with pytest.raises(UserError, match=r"'x.jpg' holds no number"):
-        write_kaggle(unnumbered, tmp_path / "k.csv")
+        write_kaggle(("a", "b"), ("x.jpg",), np.ones((1, 2)) / 2, tmp_path / "k.csv")
     assert not (tmp_path / "k.csv").exists()
 
 

@@ -14,6 +14,11 @@ Numbers = Annotated[str, arg(help='Only files whose last number is in a range, s
 Batch = Annotated[int, arg(help="Pictures computed at once.")]
 Device = Annotated[str, arg(help="auto, cpu, cuda, ...")]
 
+Reject = Annotated[
+    float,
+    arg(help='Answer "neither" for pictures that are stranger than all but this share of the known kind, such as 0.05.'),
+]
+
 
 def whole_number(name: str, value: int) -> None:
     """Refuse what is no count."""

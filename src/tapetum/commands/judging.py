@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from tapetum.commands.common import Batch, Device, Json, Numbers, dumps, quoted, whole_number
+from tapetum.commands.common import Batch, Device, Json, Numbers, Reject, dumps, quoted, whole_number
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
 
@@ -17,13 +17,15 @@ def evaluate(
     /,
     numbers: Numbers = "all",
     out: Annotated[Path | None, arg(help="Also write the predictions of every picture to this CSV file.")] = None,
+    reject: Reject = 0.0,
     batch: Batch = 32,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Accuracy and the rest, with intervals, on labelled pictures.
 
-    Pictures that the run was trained on are recognised by their content and told apart.
+    Pictures that the run was trained on are recognised by their content and told apart. With --reject the figures are those of
+    the pictures that get an answer, and a class "neither" in the data holds pictures that should get none.
 
     Args:
         run: Run folder or model file.
@@ -34,7 +36,7 @@ def evaluate(
     whole_number("batch", batch)
     if out is not None:
         refuse_inside(out, data, "CSV file")
-    result = run_evaluation(run, data, numbers, batch, device)
+    result = run_evaluation(run, data, numbers, batch, device, reject)
     if out is not None:
         from tapetum.inference.predict import write_predictions
 
@@ -84,11 +86,14 @@ def predict(
     out: Annotated[Path, arg(help="CSV file to write.")] = Path("predictions.csv"),
     kaggle: Annotated[bool, arg(help="Write id,label with label = P(dog), sorted by id, as the study notes do.")] = False,
     grid: Annotated[Path | None, arg(help="Also write a PNG with the first 20 pictures and their predictions.")] = None,
+    reject: Reject = 0.0,
     batch: Batch = 32,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Predict pictures: one row each, with the label, its probability and those of every class.
+
+    Familiarity is the share of pictures of the known kind that are at least as strange; --reject draws a line there.
 
     Args:
         run: Run folder or model file.
@@ -107,14 +112,14 @@ def predict(
             refuse_inside(grid, place, "grid")
     classifier = load(run, device)
     samples = find_pictures(pictures)
-    found = predict_samples(classifier, samples, batch)
+    found = predict_samples(classifier, samples, batch, reject)
     if not found.names:
         name, reason = found.unreadable[0]
         raise UserError(f"none of the {len(samples):,} files is a picture that can be read ({name}: {reason}).")
     for name, reason in found.unreadable:
         print(f"not predicted: {name}: {reason}", file=sys.stderr)
     if kaggle:
-        positive, shared = write_kaggle(found, out)
+        positive, shared = write_kaggle(found.classes, found.names, found.probabilities_NK, out)
         print(f"label is the probability of {positive}", file=sys.stderr)
         if shared:
             print(f"{shared:,} ids stand more than once: the id drops the class, as in the notes", file=sys.stderr)
@@ -126,10 +131,7 @@ def predict(
 
         some = range(min(20, len(found.names)))
         shown = [decode(samples.read(int(found.rows[i]))) for i in some]
-        best = found.probabilities_NK.argmax(1)
-        prediction_grid(
-            shown, None, [found.classes[best[i]] for i in some], [found.probabilities_NK[i, best[i]] for i in some], grid
-        )
+        prediction_grid(shown, None, found.labels[: len(some)], found.probabilities_NK[: len(some)].max(1), grid)
     counts = found.frame()["label"].value_counts()
     if json:
         summary = {"out": str(out), "predicted": len(found.names), "unreadable": dict(found.unreadable)}

@@ -138,6 +138,10 @@ class ValidationLoader:
         keep = len(rows) * preprocessing.side**2 * 3 <= _KEEP_BYTES
         self._kept = list(self._fitted()) if keep else None
 
+    def of(self, chosen: np.ndarray) -> "ValidationLoader":
+        """Some of the pictures."""
+        return ValidationLoader(self.pictures, self.rows[chosen], self.preprocessing, self.batch)
+
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self._kept) if self._kept is not None else self._fitted()
 

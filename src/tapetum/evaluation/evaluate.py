@@ -1,6 +1,7 @@
 """Evaluation of a trained classifier on labelled pictures, with what it was trained on told apart."""
 
 import csv
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from tapetum.data.sources import find_samples
 from tapetum.data.splits import numbers_range
 from tapetum.errors import UserError, did_you_mean
 from tapetum.evaluation import metrics
-from tapetum.evaluation.metrics import Metrics
+from tapetum.evaluation.metrics import Estimate, Metrics, wilson
 from tapetum.evaluation.text import format_metrics
-from tapetum.inference.classifier import BATCH, load
+from tapetum.inference.classifier import BATCH, NEITHER, load
 from tapetum.inference.predict import Predictions, predict_samples
 
 
@@ -28,10 +29,17 @@ class Evaluation:
     predictions: Predictions
     note: str
     """What a reader must know of the numbers; empty if nothing."""
+    answered: Estimate | None = None
+    """With `reject`, the share of the pictures that got an answer; the metrics are of these."""
+    strangers: Estimate | None = None
+    """With `reject`, the share of the pictures of no class that were called "neither"."""
 
     def text(self) -> str:
         """The evaluation for a terminal."""
-        lines = [format_metrics(self.metrics)]
+        lines = [f"answered {self.answered}; of these:"] if self.answered is not None else []
+        lines.append(format_metrics(self.metrics))
+        if self.strangers is not None:
+            lines.append(f"Of the pictures of no class, called '{NEITHER}': {self.strangers}")
         if self.trained_on is not None:
             lines.append(f"On the pictures it was trained on: {self.trained_on.accuracy}")
         if self.note:
@@ -46,6 +54,8 @@ class Evaluation:
             "metrics": self.metrics.to_json(),
             "trained_on": self.trained_on.to_json() if self.trained_on is not None else None,
             "note": self.note,
+            "answered": self.answered.to_json() if self.answered is not None else None,
+            "strangers": self.strangers.to_json() if self.strangers is not None else None,
             "unreadable": dict(self.predictions.unreadable),
         }
 
@@ -55,7 +65,7 @@ class Judged:
     """A classifier's answers for labelled pictures."""
 
     labels: np.ndarray
-    """(N,) class numbers of the classifier."""
+    """(N,) class numbers of the classifier; -1 for a picture of no class."""
     predictions: Predictions
     seen: np.ndarray
     """(N,) which of the pictures it was trained on."""
@@ -63,7 +73,9 @@ class Judged:
     """Which part of the data this is; empty where it has no parts."""
 
 
-def evaluate(run: str | Path, data: str | Path, numbers: str = "all", batch: int = BATCH, on: str = "auto") -> Evaluation:
+def evaluate(
+    run: str | Path, data: str | Path, numbers: str = "all", batch: int = BATCH, on: str = "auto", reject: float = 0.0
+) -> Evaluation:
     """Evaluate the classifier of `run` on the labelled pictures of `data`.
 
     Args:
@@ -72,15 +84,28 @@ def evaluate(run: str | Path, data: str | Path, numbers: str = "all", batch: int
         numbers: a range of file numbers such as "251-1000", or "all".
         batch: pictures computed at once.
         on: the device.
+        reject: judge only what gets an answer where `predict` would say "neither" of this share of the known kind; a class
+            "neither" of the data holds pictures that should get none.
 
     Raises:
         UserError: no such run or data, or a class that the classifier does not know.
     """
-    found = judged_on(run, data, numbers, batch, on)
-    return _judge(found.labels, found.predictions, found.seen, found.note)
+    found = judged_on(run, data, numbers, batch, on, reject)
+    if not reject:
+        return _judge(found.labels, found.predictions, found.seen, found.note)
+    known, silent = found.labels >= 0, np.array([label == NEITHER for label in found.predictions.labels])
+    fair = known & (~found.seen if not found.seen[known].all() else True)
+    rows = np.flatnonzero(known & ~silent)
+    judged = _judge(found.labels[rows], found.predictions.select(rows), found.seen[rows], found.note)
+    return dataclasses.replace(
+        judged,
+        predictions=found.predictions,
+        answered=wilson(int((fair & ~silent).sum()), int(fair.sum())),
+        strangers=wilson(int((~known & silent).sum()), int((~known).sum())) if not known.all() else None,
+    )
 
 
-def judged_on(run: str | Path, data: str | Path, numbers: str, batch: int, on: str) -> Judged:
+def judged_on(run: str | Path, data: str | Path, numbers: str, batch: int, on: str, reject: float = 0.0) -> Judged:
     """What `evaluate` judges; the same arguments and errors."""
     classifier = load(run, on)
     samples = find_samples(data, numbers_range(numbers, notes=False))
@@ -90,8 +115,9 @@ def judged_on(run: str | Path, data: str | Path, numbers: str, batch: int, on: s
             samples = samples.of_split(part)
             note = f"Judged on the {part} part of the data."
             break
-    index = _class_index(samples.classes, classifier.classes_)
-    predictions = predict_samples(classifier, samples, batch)
+    classifier.refuse_reject(reject)
+    index = _class_index(samples.classes, classifier.classes_, strangers=reject > 0)
+    predictions = predict_samples(classifier, samples, batch, reject)
     if not predictions.names:
         raise UserError(f"none of the {len(samples):,} files of {data} is a picture that can be read: nothing to evaluate.")
     return Judged(index[samples.labels[predictions.rows]], predictions, _seen(Path(run), predictions), note)
@@ -113,8 +139,11 @@ def _judge(labels: np.ndarray, predictions: Predictions, seen: np.ndarray, note:
     return Evaluation(of(~seen), of(seen), predictions, f"{note} {told}".strip())
 
 
-def _class_index(names: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """For each class of the data, its number in the classifier: the same name, or the same but for upper and lower case."""
+def _class_index(names: tuple[str, ...], known: tuple[str, ...], strangers: bool) -> np.ndarray:
+    """For each class of the data, its number in the classifier: the same name, or the same but for upper and lower case.
+
+    `strangers`: the class "neither" has the number -1.
+    """
     folded: dict[str, list[int]] = {}
     for k, name in enumerate(known):
         folded.setdefault(name.casefold(), []).append(k)
@@ -125,8 +154,10 @@ def _class_index(names: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
             numbers.append(known.index(name))
         elif len(alike) == 1:
             numbers.append(alike[0])
+        elif strangers and name == NEITHER:
+            numbers.append(-1)
         else:
-            hint = did_you_mean(name, known)
+            hint = " With --reject it is told apart." if name == NEITHER else did_you_mean(name, known)
             raise UserError(
                 f"class '{name}' of the data was not in the training, which knew {', '.join(known)}.{hint} Rename the class or "
                 "leave it out."

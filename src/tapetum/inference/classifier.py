@@ -23,6 +23,7 @@ from tapetum.config import Fit, Views
 from tapetum.data.decode import BadPicture, decode, to_rgb
 from tapetum.data.prepare import Preprocessing, fit, reduce, to_input, views
 from tapetum.errors import UserError
+from tapetum.inference.familiarity import Familiar, watched
 from tapetum.models.ensemble import Ensemble
 
 MODEL_FILE = "model.safetensors"
@@ -30,6 +31,11 @@ BATCH = 32
 _FORMAT = 2
 # No file may ask for more networks than this.
 _MOST_MEMBERS = 100
+
+# The answer for a picture that is too strange to be one of the classes.
+NEITHER = "neither"
+# Before the names of the tensors, in a model file, that are not the network's.
+_FAMILIAR = "familiar/"
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 
@@ -46,16 +52,44 @@ def probabilities(
     The softmax of the network's output, averaged over the views that the preprocessing names. The network computes in
     evaluation mode (no dropout) and is left in the mode that it was in.
     """
+    rows = [found_BK for found_BK, _ in _answers(network, batches_BHWC, preprocessing, on)]
+    return torch.cat(rows).numpy() if rows else np.zeros((0, 0))
+
+
+@torch.inference_mode()
+def features(
+    network: torch.nn.Module,
+    batches_BHWC: Iterable[np.ndarray],
+    preprocessing: Preprocessing,
+    on: torch.device,
+) -> list[torch.Tensor]:
+    """Features (V, N, C) of the last layer, for each of V views and N pictures; one tensor for each member of an ensemble."""
+    with watched(network) as watch:
+        rows = [each for _, each in _answers(network, batches_BHWC, preprocessing, on, watch)]
+    return [torch.cat(parts, 1) for parts in zip(*rows, strict=True)]
+
+
+def _answers(
+    network: torch.nn.Module,
+    batches_BHWC: Iterable[np.ndarray],
+    preprocessing: Preprocessing,
+    on: torch.device,
+    watch: list[torch.Tensor] | None = None,
+) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
+    """Of each batch the probabilities (B, K), and for each member its features (V, B, C) where they are watched."""
     was_training = network.training
     network.eval()
-    rows = []
     for images_BHWC in batches_BHWC:
         inputs_BCHW = to_input(torch.from_numpy(images_BHWC).to(on), preprocessing)
-        # float64 is made on the CPU: some accelerators have none.
-        found = [torch.softmax(network(view).cpu().double(), 1) for view in views(inputs_BCHW, preprocessing)]
-        rows.append(torch.stack(found).mean(0))
+        found, seen = [], []
+        for view in views(inputs_BCHW, preprocessing):
+            # float64 is made on the CPU: some accelerators have none.
+            found.append(torch.softmax(network(view).cpu().double(), 1))
+            if watch is not None:
+                seen.append(list(watch))
+                watch.clear()
+        yield torch.stack(found).mean(0), [torch.stack(each) for each in zip(*seen, strict=True)]
     network.train(was_training)
-    return torch.cat(rows).numpy() if rows else np.zeros((0, 0))
 
 
 def temper(probabilities_NK: np.ndarray, temperature: float) -> np.ndarray:
@@ -69,6 +103,18 @@ def temper(probabilities_NK: np.ndarray, temperature: float) -> np.ndarray:
     logs_NK = np.log(np.maximum(probabilities_NK, np.finfo(np.float64).tiny)) / temperature
     powers_NK = np.exp(logs_NK - logs_NK.max(1, keepdims=True))
     return powers_NK / powers_NK.sum(1, keepdims=True)
+
+
+def labels(
+    classes: Sequence[str], probabilities_NK: np.ndarray, familiarity_N: np.ndarray | None, reject: float = 0.0
+) -> list[str]:
+    """The answers: the most probable class, or "neither" at a familiarity of `reject` or less.
+
+    >>> labels(("cat", "dog"), np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.01, 0.7]), reject=0.05)
+    ['neither', 'dog']
+    """
+    strange_N = np.zeros(len(probabilities_NK), bool) if familiarity_N is None else familiarity_N <= reject
+    return [NEITHER if strange else classes[k] for k, strange in zip(probabilities_NK.argmax(1), strange_N, strict=True)]
 
 
 @dataclass
@@ -85,6 +131,8 @@ class Classifier:
     preprocessing: Preprocessing
     temperature: float = 1.0
     """By which the network's probabilities are tempered, so that they mean what they say; 1 = not at all."""
+    familiar: Familiar | None = None
+    """What tells pictures of the known kind from strangers; None where there were too few pictures to learn it from."""
     about: dict[str, Any] = field(default_factory=dict)
     """What the model file tells besides: metrics, settings, a fingerprint of the training data, versions."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -103,9 +151,35 @@ class Classifier:
         squares = (self.prepare(_as_array(item, i)) for i, item in enumerate(items))
         return self.from_squares(squares, batch)
 
-    def predict(self, pictures: Sequence[Picture] | Picture, batch: int = BATCH) -> list[str]:
-        """The most probable class name of each picture; arguments as in `predict_proba`."""
-        return [self.classes_[k] for k in self.predict_proba(pictures, batch).argmax(1)]
+    def predict(self, pictures: Sequence[Picture] | Picture, batch: int = BATCH, reject: float = 0.0) -> list[str]:
+        """The most probable class name of each picture; `pictures` and `batch` as in `predict_proba`.
+
+        `reject`: "neither" for pictures whose `familiarity` is this or less; of the known kind that is this share (0: none).
+        """
+        items = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        self.refuse_reject(reject)
+        found_NK, familiarity_N = self.judge_squares((self.prepare(_as_array(item, i)) for i, item in enumerate(items)), batch)
+        return labels(self.classes_, found_NK, familiarity_N, reject)
+
+    def refuse_reject(self, reject: float) -> None:
+        """Raise a UserError if this classifier cannot tell strangers from a share `reject` of the known kind."""
+        if not 0 <= reject < 1:
+            raise UserError(f"reject {reject}: expected a share of the known pictures, from 0 to below 1, such as 0.05.")
+        if reject == 0:
+            return
+        if self.familiar is None:
+            raise UserError(
+                f"reject {reject}: this classifier has not learnt what strangers are. Train again with 20 or more validation "
+                "pictures, or leave --reject out."
+            )
+        if NEITHER in self.classes_:
+            raise UserError(f"reject {reject}: one of the classes is called '{NEITHER}' itself. Leave --reject out.")
+        least = 1 / (1 + len(self.familiar.seen_N))
+        if reject < least:
+            raise UserError(
+                f"reject {reject}: {len(self.familiar.seen_N)} validation pictures cannot tell so small a share. Expected "
+                f"{math.ceil(1000 * least) / 1000} or more."
+            )
 
     def prepare(self, picture_HWC: np.ndarray) -> np.ndarray:
         """The uint8 square (side, side, 3) from which the network's views of a decoded picture are taken."""
@@ -115,6 +189,18 @@ class Classifier:
         """Probabilities (N, K) of prepared squares (side, side, 3), uint8."""
         found = probabilities(self.network, _batched(squares, batch), self.preprocessing, self.device)
         return temper(found, self.temperature) if len(found) else np.zeros((0, len(self.classes_)))
+
+    @torch.inference_mode()
+    def judge_squares(self, squares: Iterable[np.ndarray], batch: int = BATCH) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities (N, K) of prepared squares, the same as `from_squares` gives, and familiarity (N,), if it is known."""
+        if self.familiar is None:
+            return self.from_squares(squares, batch), None
+        rows, strange = [np.zeros((0, len(self.classes_)))], [np.zeros(0)]
+        with watched(self.network) as watch:
+            for found_BK, seen in _answers(self.network, _batched(squares, batch), self.preprocessing, self.device, watch):
+                rows.append(found_BK.numpy())
+                strange.append(self.familiar.strangeness(seen))
+        return temper(np.concatenate(rows), self.temperature), self.familiar.familiarity(np.concatenate(strange))
 
     def save(self, path: str | Path) -> str:
         """Write the classifier as one file, whole or not at all; its SHA-256 comes back.
@@ -133,7 +219,10 @@ class Classifier:
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "temperature": self.temperature,
         }
-        return tensorfile.save(Path(path), self.network.state_dict(), about)
+        tensors = dict(self.network.state_dict())
+        if self.familiar is not None:
+            tensors |= {_FAMILIAR + name: tensor for name, tensor in self.familiar.tensors().items()}
+        return tensorfile.save(Path(path), tensors, about)
 
 
 def load(path: str | Path, on: str = "auto") -> Classifier:
@@ -178,10 +267,14 @@ def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str
     for name, tensor in network.state_dict().items():
         if name not in tensors or tensors[name].shape != tensor.shape:
             raise ValueError(f"tensor {name} is missing or of another shape")
+    strange = {name.removeprefix(_FAMILIAR): tensors.pop(name) for name in list(tensors) if name.startswith(_FAMILIAR)}
+    familiar = Familiar.from_tensors(strange) if strange else None
+    if familiar is not None and len(familiar.known) != members:
+        raise ValueError(f"{members} members, and features of {len(familiar.known)}")
     network.load_state_dict(tensors, assign=True)
     where = device.choose(on)
     network.to(where).to(memory_format=torch.channels_last)
-    return Classifier(network.eval(), about["network"], classes, preprocessing, float(temperature), about, where)
+    return Classifier(network.eval(), about["network"], classes, preprocessing, float(temperature), familiar, about, where)
 
 
 def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
@@ -234,4 +327,4 @@ def _as_array(picture: Picture, position: int) -> np.ndarray:
         picture = np.repeat(picture[:, :, None], 3, 2)
     if picture.shape[2] != 3 or 0 in picture.shape:
         raise UserError(f"picture {position} is an array of shape {picture.shape}: expected (H, W, 3) RGB or (H, W) grey.")
-    return np.ascontiguousarray(picture)
+    return np.require(picture, requirements=["C", "W"])  # a copy where it is neither

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from tapetum.data.samples import Samples, file_number
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
 from tapetum.files import no_formula, write_text
-from tapetum.inference.classifier import BATCH, Classifier, load
+from tapetum.inference.classifier import BATCH, Classifier, labels, load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,46 +32,67 @@ class Predictions:
     sha256: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
     """Name and reason of each file that gave no picture. They are in no other field."""
+    familiarity_N: np.ndarray | None = None
+    """Share of pictures of the known kind that are at least as strange; None where the classifier cannot say."""
+    reject: float = 0.0
+    """Pictures of this familiarity or less get the answer "neither"."""
+
+    @property
+    def labels(self) -> list[str]:
+        """The answers: the most probable class, or "neither"."""
+        return labels(self.classes, self.probabilities_NK, self.familiarity_N, self.reject)
+
+    def select(self, rows: np.ndarray) -> "Predictions":
+        """The predictions at these places."""
+        names, sha256 = (tuple(each[i] for i in rows) for each in (self.names, self.sha256))
+        familiarity_N = None if self.familiarity_N is None else self.familiarity_N[rows]
+        found = replace(self, names=names, sha256=sha256, rows=self.rows[rows], familiarity_N=familiarity_N)
+        return replace(found, probabilities_NK=self.probabilities_NK[rows])
 
     def frame(self) -> "pd.DataFrame":
-        """A DataFrame: path, label (the most probable class), probability (of it), a column for each class, reason.
+        """A DataFrame: path, label, probability (of the most probable class), familiarity, a column for each class, reason.
 
         Files that gave no picture come last; they have a path and a reason only.
         """
         import pandas as pd
 
-        best = self.probabilities_NK.argmax(1)
         columns: dict[str, object] = {
             "path": list(self.names),
-            "label": [self.classes[k] for k in best],
-            "probability": self.probabilities_NK[np.arange(len(best)), best],
+            "label": self.labels,
+            "probability": self.probabilities_NK.max(1, initial=0),
         }
+        columns |= {} if self.familiarity_N is None else {"familiarity": self.familiarity_N}
         columns |= {f"p_{name}": self.probabilities_NK[:, k] for k, name in enumerate(self.classes)}
         lost = {"path": [name for name, _ in self.unreadable], "reason": [reason for _, reason in self.unreadable]}
         read = pd.DataFrame({**columns, "reason": ""})
         return pd.concat([read, pd.DataFrame(lost)], ignore_index=True) if self.unreadable else read
 
 
-def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH) -> "pd.DataFrame":
+def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH, reject: float = 0.0) -> "pd.DataFrame":
     """Predict pictures with the classifier of a run: a DataFrame as `tapetum predict` writes it.
 
     Args:
         run: a run folder or a model file.
         pictures: pictures, folders or archives of them.
         batch: pictures computed at once.
+        reject: the answer is "neither" for pictures that are stranger than all but this share of the known kind (0: never).
 
     Returns:
-        One row a picture: path, label, probability, p_CLASS for each class, and reason, which is empty but for files that gave
-        no picture; those come last and have nothing else.
+        One row a picture: path, label, probability, familiarity (share of the known kind that is at least as strange), p_CLASS
+        for each class, and reason, which is empty but for files that gave no picture; those come last and have nothing else.
 
     Raises:
         UserError: no such run or pictures.
     """
-    return predict_samples(load(run), find_pictures(pictures), batch).frame()
+    return predict_samples(load(run), find_pictures(pictures), batch, reject).frame()
 
 
-def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH) -> Predictions:
-    """The predictions of `classifier` for every file of `samples`, in their order; unreadable ones are listed."""
+def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH, reject: float = 0.0) -> Predictions:
+    """The predictions of `classifier` for every file of `samples`, in their order; unreadable ones are listed.
+
+    `reject` as in `predict`.
+    """
+    classifier.refuse_reject(reject)
     names: list[str] = []
     rows: list[int] = []
     hashes: list[str] = []
@@ -89,7 +110,7 @@ def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH
             hashes.append(reading.sha256)
             yield classifier.prepare(reading.picture)
 
-    found_NK = classifier.from_squares(squares(), batch)
+    found_NK, familiarity_N = classifier.judge_squares(squares(), batch)
     return Predictions(
         classes=classifier.classes_,
         names=tuple(names),
@@ -97,11 +118,13 @@ def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH
         probabilities_NK=found_NK,
         sha256=tuple(hashes),
         unreadable=tuple(unreadable),
+        familiarity_N=familiarity_N,
+        reject=reject,
     )
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write the predictions as CSV: path, label, probability, p_CLASS..., reason (filled where a file gave no picture)."""
+    """Write the predictions as CSV: path, label, probability, familiarity, p_CLASS..., reason (of files without a picture)."""
     buffer = io.StringIO()
     # Python writes a float64 so that it reads back as the same number: a CSV compares to the bit.
     frame = predictions.frame().rename(columns=no_formula)
@@ -110,7 +133,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     write_text(path, buffer.getvalue())
 
 
-def write_kaggle(predictions: Predictions, path: Path) -> tuple[str, int]:
+def write_kaggle(classes: Sequence[str], names: Sequence[str], probabilities_NK: np.ndarray, path: Path) -> tuple[str, int]:
     """Write the study notes' file: `id,label`, label = the probability of the positive class, sorted by id as a number.
 
     The id is the number in the file's name (113 for `dog.113.jpg`), the positive class "dog" if there is one, else the second
@@ -122,16 +145,16 @@ def write_kaggle(predictions: Predictions, path: Path) -> tuple[str, int]:
     Raises:
         UserError: not two classes, or a file name without a number.
     """
-    if len(predictions.classes) != 2:
-        raise UserError(f"--kaggle needs a classifier of two classes; this one has {len(predictions.classes)}.")
-    folded = [name.casefold() for name in predictions.classes]
+    if len(classes) != 2:
+        raise UserError(f"--kaggle needs a classifier of two classes; this one has {len(classes)}.")
+    folded = [name.casefold() for name in classes]
     positive = next((k for k, name in enumerate(folded) if name in ("dog", "dogs")), 1)
     rows = []
-    for name, p in zip(predictions.names, predictions.probabilities_NK[:, positive], strict=True):
+    for name, p in zip(names, probabilities_NK[:, positive], strict=True):
         number = file_number(name)
         if not number:
             raise UserError(f"--kaggle: the file name '{name}' holds no number to be its id. Rename it or leave --kaggle out.")
         rows.append((int(number), float(p)))
     rows.sort(key=lambda row: row[0])
     write_text(path, "id,label\n" + "".join(f"{number},{p!r}\n" for number, p in rows))
-    return predictions.classes[positive], len(rows) - len({number for number, _ in rows})
+    return classes[positive], len(rows) - len({number for number, _ in rows})
