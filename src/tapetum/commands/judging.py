@@ -93,7 +93,7 @@ def predict(
 ) -> None:
     """Predict pictures: one row each, with the label, its probability and those of every class.
 
-    Familiarity is the share of pictures of the known kind that are at least as strange; --reject draws a line there.
+    With --reject also its familiarity, the share of pictures of the known kind that are at least as strange.
 
     Args:
         run: Run folder or model file.

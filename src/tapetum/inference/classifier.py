@@ -157,9 +157,8 @@ class Classifier:
         `reject`: "neither" for pictures whose `familiarity` is this or less; of the known kind that is this share (0: none).
         """
         items = [pictures] if isinstance(pictures, Picture) else list(pictures)
-        self.refuse_reject(reject)
-        found_NK, familiarity_N = self.judge_squares((self.prepare(_as_array(item, i)) for i, item in enumerate(items)), batch)
-        return labels(self.classes_, found_NK, familiarity_N, reject)
+        squares = (self.prepare(_as_array(item, i)) for i, item in enumerate(items))
+        return labels(self.classes_, *self.answers(squares, batch, reject), reject)
 
     def refuse_reject(self, reject: float) -> None:
         """Raise a UserError if this classifier cannot tell strangers from a share `reject` of the known kind."""
@@ -185,16 +184,30 @@ class Classifier:
         """The uint8 square (side, side, 3) from which the network's views of a decoded picture are taken."""
         return fit(reduce(picture_HWC, self.preprocessing.reduce), self.preprocessing)
 
+    def answers(
+        self, squares: Iterable[np.ndarray], batch: int = BATCH, reject: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities (N, K) of prepared squares and, if something is to be rejected, familiarity (N,).
+
+        Raises:
+            UserError: this classifier cannot tell strangers from a share `reject` of the known kind.
+        """
+        self.refuse_reject(reject)
+        return self.familiar_squares(squares, batch) if reject else (self.from_squares(squares, batch), None)
+
     def from_squares(self, squares: Iterable[np.ndarray], batch: int = BATCH) -> np.ndarray:
         """Probabilities (N, K) of prepared squares (side, side, 3), uint8."""
         found = probabilities(self.network, _batched(squares, batch), self.preprocessing, self.device)
         return temper(found, self.temperature) if len(found) else np.zeros((0, len(self.classes_)))
 
     @torch.inference_mode()
-    def judge_squares(self, squares: Iterable[np.ndarray], batch: int = BATCH) -> tuple[np.ndarray, np.ndarray | None]:
-        """Probabilities (N, K) of prepared squares, the same as `from_squares` gives, and familiarity (N,), if it is known."""
-        if self.familiar is None:
-            return self.from_squares(squares, batch), None
+    def familiar_squares(self, squares: Iterable[np.ndarray], batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (N, K) of prepared squares, as `from_squares` gives them, and familiarity (N,), above 0 and up to 1.
+
+        Familiarity is the share of pictures of the known kind that are at least as strange. A classifier without `familiar`
+        cannot say; ask `refuse_reject` first.
+        """
+        assert self.familiar is not None
         rows, strange = [np.zeros((0, len(self.classes_)))], [np.zeros(0)]
         with watched(self.network) as watch:
             for found_BK, seen in _answers(self.network, _batched(squares, batch), self.preprocessing, self.device, watch):

@@ -33,7 +33,7 @@ class Predictions:
     unreadable: tuple[tuple[str, str], ...]
     """Name and reason of each file that gave no picture. They are in no other field."""
     familiarity_N: np.ndarray | None = None
-    """Share of pictures of the known kind that are at least as strange; None where the classifier cannot say."""
+    """Share of pictures of the known kind that are at least as strange; None where nothing is to be rejected."""
     reject: float = 0.0
     """Pictures of this familiarity or less get the answer "neither"."""
 
@@ -50,9 +50,10 @@ class Predictions:
         return replace(found, probabilities_NK=self.probabilities_NK[rows])
 
     def frame(self) -> "pd.DataFrame":
-        """A DataFrame: path, label, probability (of the most probable class), familiarity, a column for each class, reason.
+        """A DataFrame: path, label, probability (of the most probable class), a column for each class, reason.
 
-        Files that gave no picture come last; they have a path and a reason only.
+        With `reject`, familiarity stands after the probability. Files that gave no picture come last; they have a path and a
+        reason only.
         """
         import pandas as pd
 
@@ -78,8 +79,9 @@ def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH,
         reject: the answer is "neither" for pictures that are stranger than all but this share of the known kind (0: never).
 
     Returns:
-        One row a picture: path, label, probability, familiarity (share of the known kind that is at least as strange), p_CLASS
-        for each class, and reason, which is empty but for files that gave no picture; those come last and have nothing else.
+        One row a picture: path, label, probability, p_CLASS for each class, and reason, which is empty but for files that gave
+        no picture; those come last and have nothing else. With `reject` also familiarity: the share of pictures of the known
+        kind that are at least as strange.
 
     Raises:
         UserError: no such run or pictures.
@@ -92,7 +94,7 @@ def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH
 
     `reject` as in `predict`.
     """
-    classifier.refuse_reject(reject)
+    classifier.refuse_reject(reject)  # before anything is read
     names: list[str] = []
     rows: list[int] = []
     hashes: list[str] = []
@@ -110,7 +112,7 @@ def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH
             hashes.append(reading.sha256)
             yield classifier.prepare(reading.picture)
 
-    found_NK, familiarity_N = classifier.judge_squares(squares(), batch)
+    found_NK, familiarity_N = classifier.answers(squares(), batch, reject)
     return Predictions(
         classes=classifier.classes_,
         names=tuple(names),
@@ -124,7 +126,7 @@ def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write the predictions as CSV: path, label, probability, familiarity, p_CLASS..., reason (of files without a picture)."""
+    """Write the predictions as CSV, with the columns of `Predictions.frame`; no cell of it is a formula."""
     buffer = io.StringIO()
     # Python writes a float64 so that it reads back as the same number: a CSV compares to the bit.
     frame = predictions.frame().rename(columns=no_formula)
