@@ -51,14 +51,14 @@ class LabelCheck:
         count = len(self.suspects)
         if not count:
             return f"{told} no label is in doubt"
-        return f"{told} {count:,} {'label is' if count == 1 else 'labels are'} in doubt ({count / self.checked:.1%})"
+        return f"{told} {count:,} {'label is' if count == 1 else 'labels are'} in doubt ({count / self.checked * 100:.1f} %)"
 
     def text(self, most: int = 20) -> str:
         """A summary for the terminal, with the `most` likeliest mistakes."""
         lines = [self.headline()]
         for each in self.suspects[:most]:
-            doubt = f"looks like {each.looks_like} ({each.probability:.1%}; {each.label}: {each.probability_of_label:.1%})"
-            lines.append(f"  {each.path}: labelled {each.label}, {doubt}")
+            label, likely = (f"{p * 100:.1f} %" for p in (each.probability_of_label, each.probability))
+            lines.append(f"  {each.path}: labelled {each.label} ({label}), looks like {each.looks_like} ({likely})")
         if len(self.suspects) > most:
             lines.append(f"  and {len(self.suspects) - most:,} more")
         return "\n".join(lines)
@@ -77,7 +77,7 @@ def check_labels(run: str | Path) -> LabelCheck:
     Raises:
         UserError: no such run, one that was made without --folds, or cleanlab is not installed.
     """
-    names, classes, labels_N, probabilities_NK = _judged(Path(run))
+    names, classes, labels_N, probabilities_NK = judged(Path(run))
     rivals_NK = probabilities_NK.copy()
     rivals_NK[np.arange(len(names)), labels_N] = -1
     found = [
@@ -121,7 +121,7 @@ def in_doubt(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:
         return find_label_issues(labels_N, probabilities_NK, return_indices_ranked_by="self_confidence", n_jobs=1)
 
 
-def _judged(run: Path) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
+def judged(run: Path) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
     """Names, classes, labels (N,) and probabilities (N, K) of the pictures that were left out by one network each."""
     path = run / "predictions.csv"
     if not path.exists():

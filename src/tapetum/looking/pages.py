@@ -43,6 +43,8 @@ def miniature(samples: Samples, place: int | None) -> str:
         picture = Image.fromarray(decode(samples.read(place)))
     except (OSError, BadPicture):
         return ""
+    if (times := _SIDE // max(picture.size)) > 1:  # a digit of 8 pixels is a dot on a screen
+        picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     picture.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=75)
