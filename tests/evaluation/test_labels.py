@@ -53,21 +53,20 @@ def test_the_likeliest_mistake_comes_first_with_what_it_looks_like(tmp_path):
     labels, p, wrong = flipped()
     worst, second = sorted(wrong)[:2]
     true = (labels[worst] - 1) % 4
-    p[worst] = 0.002
-    p[worst, true] = 0.994
-    p[second] = [0.0, 0.0, 0.0, 0.0]
-    p[second, labels[second]], p[second, (labels[second] + 1) % 4], p[second, (labels[second] + 2) % 4] = 0.03, 0.9, 0.07
+    p[[worst, second]] = 0.0
+    p[worst, labels[worst]], p[worst, true], p[worst, (true + 2) % 4] = 0.002, 0.858, 0.14
+    p[second, labels[second]], p[second, (labels[second] + 1) % 4], p[second, (labels[second] + 2) % 4] = 0.02, 0.98, 0.0
     names = [f"{i}.png" for i in range(200)]
     found = check_labels(written(tmp_path / "run", ["a", "b", "c", "d"], names, labels, p))
     assert found.checked == 200
     assert {each.path for each in found.suspects} == {f"{i}.png" for i in wrong}
     first, next_one = found.suspects[:2]
     assert (first.path, first.label, first.looks_like) == (names[worst], "abcd"[labels[worst]], "abcd"[true])
-    assert (first.probability, first.probability_of_label) == (0.994, 0.002)
+    assert (first.probability, first.probability_of_label) == (0.858, 0.002)
     assert (next_one.path, next_one.looks_like) == (names[second], "abcd"[(labels[second] + 1) % 4])
     text = found.text(most=3)
     assert text.startswith("200 pictures, each judged by a network that did not train on it: 10 labels are in doubt (5.0 %)\n")
-    assert f"  {worst}.png: labelled {first.label} (0.2 %), looks like {first.looks_like} (99.4 %)" in text
+    assert f"  {worst}.png: labelled {first.label} (0.2 %), looks like {first.looks_like} (85.8 %)" in text
     assert text.endswith("and 7 more")
 
 
@@ -153,17 +152,17 @@ def test_moved_pictures_are_found_with_data_and_nothing_is_written_among_them(ru
 
 
 def test_flipped_labels_of_real_digits_rank_highest(tmp_path):
-    """5 % of 600 of scikit-learn's digits; a random order would find 5 % of them."""
+    """Of 5 % of 900 digits of scikit-learn's, 41 of 45 were found when this was written; in a random order 2 would be."""
     from sklearn.datasets import load_digits
 
     digits, generator = load_digits(), np.random.default_rng(0)
-    wrong = set(generator.permutation(600)[:30].tolist())
-    for i in range(600):
+    wrong = set(generator.permutation(900)[:45].tolist())
+    for i in range(900):
         label = (digits.target[i] + generator.integers(1, 10)) % 10 if i in wrong else digits.target[i]
         (tmp_path / "digits" / str(label)).mkdir(parents=True, exist_ok=True)
         picture = np.round(digits.images[i] * 255 / 16).astype(np.uint8)
         Image.fromarray(picture).save(tmp_path / "digits" / str(label) / f"{i}.png")
-    tapetum.train(tmp_path / "digits", tmp_path / "run", folds=3, epochs=10, say=lambda line: None)
+    plain = dict(crop_area=1.0, rotate=0.0, mixup=0.0)  # learns faster
+    tapetum.train(tmp_path / "digits", tmp_path / "run", folds=3, epochs=12, batch=16, say=lambda line: None, **plain)
     found = [int(each.path.split("/")[1].removesuffix(".png")) for each in check_labels(tmp_path / "run").suspects]
-    print("RECALL", len(wrong & set(found[:30])), len(found), len(wrong & set(found)))
-    assert len(wrong & set(found[:30])) >= 24
+    assert len(wrong & set(found[:45])) >= 36

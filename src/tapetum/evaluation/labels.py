@@ -25,7 +25,7 @@ class Suspect:
     label: str
     """As it was given."""
     looks_like: str
-    """The most probable of the other classes."""
+    """The most probable class."""
     probability: float
     """Of `looks_like`, 0 to 1, by the network that did not train on the picture."""
     probability_of_label: float
@@ -78,14 +78,12 @@ def check_labels(run: str | Path) -> LabelCheck:
         UserError: no such run, one that was made without --folds, or cleanlab is not installed.
     """
     names, classes, labels_N, probabilities_NK = judged(Path(run))
-    rivals_NK = probabilities_NK.copy()
-    rivals_NK[np.arange(len(names)), labels_N] = -1
     found = [
         Suspect(
             path=names[i],
             label=classes[labels_N[i]],
-            looks_like=classes[rivals_NK[i].argmax()],
-            probability=float(rivals_NK[i].max()),
+            looks_like=classes[probabilities_NK[i].argmax()],
+            probability=float(probabilities_NK[i].max()),
             probability_of_label=float(probabilities_NK[i, labels_N[i]]),
         )
         for i in in_doubt(labels_N, probabilities_NK)
