@@ -58,7 +58,7 @@ def test_the_likeliest_mistake_comes_first_with_what_it_looks_like(tmp_path):
     p[second, labels[second]], p[second, (labels[second] + 1) % 4], p[second, (labels[second] + 2) % 4] = 0.02, 0.98, 0.0
     names = [f"{i}.png" for i in range(200)]
     found = check_labels(written(tmp_path / "run", ["a", "b", "c", "d"], names, labels, p))
-    assert found.checked == 200
+    assert (found.agreement.value, found.agreement.n) == (0.95, 200)
     assert {each.path for each in found.suspects} == {f"{i}.png" for i in wrong}
     first, next_one = found.suspects[:2]
     assert (first.path, first.label, first.looks_like) == (names[worst], "abcd"[labels[worst]], "abcd"[true])
@@ -66,6 +66,7 @@ def test_the_likeliest_mistake_comes_first_with_what_it_looks_like(tmp_path):
     assert (next_one.path, next_one.looks_like) == (names[second], "abcd"[(labels[second] + 1) % 4])
     text = found.text(most=3)
     assert text.startswith("200 pictures, each judged by a network that did not train on it: 10 labels are in doubt (5.0 %)\n")
+    assert "The networks agree with 95.0 % (91.0 to 97.3, n = 200) of the labels" in text
     assert f"  {worst}.png: labelled {first.label} (0.2 %), looks like {first.looks_like} (85.8 %)" in text
     assert text.endswith("and 7 more")
 
@@ -120,7 +121,7 @@ def test_the_command_finds_them_and_touches_nothing(run, tmp_path, capsys):
     page, table = tmp_path / "page.html", tmp_path / "s.csv"
     cli.run(["labels", str(folder), "--out", str(page), "--csv", str(table), "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert told["checked"] == 80
+    assert told["agreement"]["n"] == 80
     assert {each["path"] for each in told["suspects"]} == {"upright/<b>.png", "lying/false.png"}
     assert {path: path.read_bytes() for path in pictures.rglob("*.png")} == before
     with table.open(newline="") as file:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.errors import UserError
+from tapetum.evaluation.metrics import Estimate, accuracy
 from tapetum.files import no_formula, unguarded, write_csv
 
 
@@ -36,26 +37,38 @@ class LabelCheck:
     """The labels of a run's training pictures, looked through."""
 
     run: Path
-    checked: int
-    """Pictures that were judged by a network that did not train on them."""
+    agreement: Estimate
+    """The share of labels that the networks give too; n: the pictures, each judged by a network that did not train on it."""
     suspects: tuple[Suspect, ...]
     """The likeliest mistakes first."""
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for --json."""
-        return {"run": str(self.run), "checked": self.checked, "suspects": [asdict(each) for each in self.suspects]}
+        return {
+            "run": str(self.run),
+            "agreement": self.agreement.to_json(),
+            "suspects": [asdict(each) for each in self.suspects],
+        }
 
     def headline(self) -> str:
         """What was found, in a sentence."""
-        told = f"{self.checked:,} pictures, each judged by a network that did not train on it:"
+        told = f"{self.agreement.n:,} pictures, each judged by a network that did not train on it:"
         count = len(self.suspects)
         if not count:
             return f"{told} no label is in doubt"
-        return f"{told} {count:,} {'label is' if count == 1 else 'labels are'} in doubt ({count / self.checked * 100:.1f} %)"
+        return (
+            f"{told} {count:,} {'label is' if count == 1 else 'labels are'} in doubt ({count / self.agreement.n * 100:.1f} %)"
+        )
+
+    def caution(self) -> str:
+        """How far the doubts are to be trusted, in a sentence."""
+        return (
+            f"The networks agree with {self.agreement} of the labels; the fewer, the more of the doubts are their own mistakes."
+        )
 
     def text(self, most: int = 20) -> str:
         """A summary for the terminal, with the `most` likeliest mistakes."""
-        lines = [self.headline()]
+        lines = [self.headline(), self.caution()]
         for each in self.suspects[:most]:
             label, likely = (f"{p * 100:.1f} %" for p in (each.probability_of_label, each.probability))
             lines.append(f"  {each.path}: labelled {each.label} ({label}), looks like {each.looks_like} ({likely})")
@@ -88,7 +101,7 @@ def check_labels(run: str | Path) -> LabelCheck:
         )
         for i in in_doubt(labels_N, probabilities_NK)
     ]
-    return LabelCheck(Path(run), len(names), tuple(found))
+    return LabelCheck(Path(run), accuracy(labels_N, probabilities_NK.argmax(1)), tuple(found))
 
 
 def in_doubt(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:
