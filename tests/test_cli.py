@@ -66,7 +66,7 @@ def test_help_needs_no_torch_and_is_quick():
     assert fastest < 0.5
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "predict", "models", "summary"])
+@pytest.mark.parametrize("command", ["demo", "train", "labels", "evaluate", "predict", "models", "summary"])
 def test_every_command_explains_itself(tapetum, command):
     code, out, _ = tapetum(command, "--help")
     assert code == 0
@@ -188,6 +188,7 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
         (["predict", "{tmp}/photo.jpg", "{data}"], "is not a tapetum file"),
         (["predict", "{tmp}/none", "{data}"], "does not exist"),
         (["evaluate", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
+        (["labels", "{tmp}/empty"], "holds no predictions.csv: expected the folder of a finished run made with --folds"),
         (["demo", "--folder", "{tmp}/photo.jpg"], "photo.jpg"),
     ],
 )

@@ -1,7 +1,9 @@
 """Judges: the networks of a cross-validation, asked one by one about the pictures that they did not see."""
 
+import base64
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -35,7 +37,11 @@ def test_every_picture_is_judged_once_by_a_network_that_did_not_see_it(crossed):
     assert any(line.startswith("4 folds: ") for line in said)
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert {entry["member"] for entry in log} == {1, 2, 3, 4}
-    assert sum(entry["val_n"] for entry in log if entry["epoch"] == 3) == 64
+    last = [entry for entry in log if entry["epoch"] == 3]
+    assert sum(entry["val_n"] for entry in last) == 64
+    for entry in last:  # each row names the network that left its picture out
+        right = [row["right"] == "yes" for row in rows if row["fold"] == str(entry["member"])]
+        assert (len(right), np.mean(right)) == (entry["val_n"], pytest.approx(entry["val_accuracy"]))
     # Each answer is that of exactly one of the four networks.
     networks = run.classifier.network.members
     alone = tapetum.load(run.folder)
@@ -49,10 +55,22 @@ def test_every_picture_is_judged_once_by_a_network_that_did_not_see_it(crossed):
     assert fits.all()
 
 
-def test_the_page_says_how_it_was_judged(crossed):
+def test_the_page_says_how_it_was_judged_and_how_far_sureness_can_be_trusted(crossed):
     run, _, _ = crossed
     page = (run.folder / "report.html").read_text()
     assert "cross-validated" in page
+    assert f"tapetum labels {run.folder}" in page
+    with (run.folder / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    rows.sort(key=lambda row: -float(row["probability"]))
+    wrong = [row["right"] == "no" for row in rows]
+    told = run.classifier.about["surest_half"]
+    assert (told["wrong"]["n"], told["wrong"]["value"]) == (16, np.mean(wrong))
+    assert (told["wrong_of_half"]["n"], told["wrong_of_half"]["value"]) == (8, np.mean(wrong[:8]))
+    assert f"{np.mean(wrong[:8]) * 100:.1f} % of these answers would have been wrong" in page
+    for name in ("reliability", "coverage"):
+        assert base64.b64encode((run.folder / f"{name}.png").read_bytes()).decode() in page
+    assert len(re.findall(r'<img [^>]*alt="[^"]{20,}"', page)) == 4
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "check": training.check,
     "train": training.train,
     "textbook": training.textbook,
+    "labels": judging.labels,
     "evaluate": judging.evaluate,
     "compare": judging.compare,
     "predict": judging.predict,

@@ -74,6 +74,15 @@ def no_formula(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
+def unguarded(cell: str) -> str:
+    """The text that `no_formula` guarded.
+
+    >>> unguarded("'=1+1"), unguarded("'tis.jpg")
+    ('=1+1', "'tis.jpg")
+    """
+    return cell[1:] if cell.startswith("'") and no_formula(cell[1:]) == cell else cell
+
+
 def refuse_inside(path: Path, pictures: Path, what: str) -> None:
     """Nothing is written among the user's pictures.
 

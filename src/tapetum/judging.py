@@ -17,6 +17,7 @@ from tapetum.inference.classifier import BATCH, Classifier, features, probabilit
 from tapetum.inference.familiarity import Familiar, Known, members_of
 from tapetum.inference.predict import write_kaggle
 from tapetum.looking.grids import prediction_grid
+from tapetum.looking.sureness import coverage_curve, reliability_diagram
 from tapetum.models.ensemble import Ensemble
 from tapetum.training.loop import Task
 
@@ -118,21 +119,33 @@ def _by_fold(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return table.rows[order], table.samples.labels[order], table.fold_N[order]
 
 
+def surest_half(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> dict[str, Any]:
+    """The share of wrong answers among all pictures, and among the half of which the classifier is surest."""
+    _, risk_N = calibration.coverage_risk(labels_N, probabilities_NK)
+    wrong, half = ((metrics.wilson(round(risk_N[n - 1] * n), n)) for n in (len(risk_N), (len(risk_N) + 1) // 2))
+    return {"wrong": wrong.to_json(), "wrong_of_half": half.to_json()}
+
+
 def judge(
     classifier: Classifier, table: Table, answered: dict[str, np.ndarray], folder: Path, notes: bool
-) -> dict[str, Metrics]:
-    """Metrics of every part of `answers`, predictions.csv, the grid of some of them, and the notes' CSV if asked for."""
+) -> tuple[dict[str, Metrics], dict[str, Any]]:
+    """Metrics of every part of `answers`, and what `surest_half` tells of the last part.
+
+    Writes predictions.csv, the pictures of the report, and the notes' CSV if asked for.
+    """
     found: dict[str, Metrics] = {}
     lines: list[list[object]] = []
+    fold_of = dict(zip(table.rows.tolist(), table.fold_N.tolist(), strict=True))
     for split, raw_NK in answered.items():
         rows, labels = _by_fold(table)[:2] if split == "folds" else table.part(split)
         found_NK = temper(raw_NK, classifier.temperature)  # of folds there is no temperature
         found[split] = metrics.evaluate(labels, found_NK, classifier.classes_)
         for row, label, p_K in zip(rows, labels, found_NK, strict=True):
             best = int(p_K.argmax())
-            head = [table.pictures.samples.names[row], split, classifier.classes_[label], classifier.classes_[best]]
+            fold = fold_of[row] + 1 or ""  # counted from 1, as the networks are in the log
+            head = [table.pictures.samples.names[row], split, fold, classifier.classes_[label], classifier.classes_[best]]
             lines.append([*head, float(p_K[best]), "yes" if best == label else "no", *map(float, p_K)])
-        # The last part wins: the test pictures if there are any, as in the notes.
+        # The last part is drawn: the test pictures if there are any, as in the notes.
         names = tuple(table.pictures.samples.names[row] for row in rows)
         if notes and len(classifier.classes_) == 2 and all(map(file_number, names)):
             write_kaggle(classifier.classes_, names, found_NK, folder / "kaggle.csv")
@@ -144,14 +157,9 @@ def judge(
             [float(found_NK[i].max()) for i in some],
             folder / "grid.png",
         )
-    header = [
-        "path",
-        "split",
-        "label",
-        "predicted",
-        "probability",
-        "right",
-        *(f"p_{name}" for name in classifier.classes_),
-    ]
-    write_csv(folder / "predictions.csv", header, lines)
-    return found
+        reliability_diagram(labels, found_NK, folder / "reliability.png")
+        coverage_curve(labels, found_NK, folder / "coverage.png")
+        surest = surest_half(labels, found_NK)
+    header = ["path", "split", "fold", "label", "predicted", "probability", "right"]
+    write_csv(folder / "predictions.csv", [*header, *(f"p_{name}" for name in classifier.classes_)], lines)
+    return found, surest

@@ -11,6 +11,8 @@
       kaggle.csv          the study notes' id,label of the test pictures (only with their split)
       grid.png            some of these predictions
       curves.png          the learning curves
+      reliability.png     how often answers of each sureness are right
+      coverage.png        how many are wrong, were only the surest given
       report.html         all of it on one page
       checkpoint/         the newest states, for --resume
 
@@ -164,7 +166,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
     judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
     answered = judging.answers(classifier, table, tasks)
     calibrated = judging.calibrate(classifier, table, answered.get("val"), settings, say)
-    found = judging.judge(classifier, table, answered, folder, settings.split == "notes")
+    found, surest = judging.judge(classifier, table, answered, folder, settings.split == "notes")
     counts = {split: len(table.part(split)[0]) for split in SPLITS}
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
@@ -178,6 +180,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
             "restarts": sum(each.restarts for each in told),
         },
         "calibration": calibrated,
+        "surest_half": surest,
         "folds": judging.fold_accuracies(answered["folds"], table, say) if "folds" in answered else None,
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }

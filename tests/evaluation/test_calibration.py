@@ -81,3 +81,10 @@ def test_the_diagrams_values():
     coverage, risk = coverage_risk(labels, p)
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
     assert risk.tolist() == [0.0, 0.5, pytest.approx(1 / 3), 0.25]
+
+
+def test_equally_sure_answers_stand_in_no_order():
+    labels, p = np.array([0, 0, 1, 1, 0]), np.array([[0.6, 0.4]] * 4 + [[0.9, 0.1]])
+    _, risk = coverage_risk(labels, p)
+    assert risk.tolist() == pytest.approx([0, 0.25, 1 / 3, 0.375, 0.4])
+    assert coverage_risk(labels[[2, 3, 4, 0, 1]], p[[2, 3, 4, 0, 1]])[1].tolist() == risk.tolist()

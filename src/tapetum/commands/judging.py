@@ -1,4 +1,4 @@
-"""What a run is worth, and what it says: evaluate, compare, predict."""
+"""What a run says, and what it is worth: labels, evaluate, compare, predict."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,46 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tapetum.commands.common import Batch, Device, Json, Numbers, Reject, dumps, quoted, whole_number
+from tapetum.config import read_table
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
+
+
+def labels(
+    run: Positional[Path],
+    /,
+    out: Annotated[Path | None, arg(help="Also write an HTML page with miniatures to this file.")] = None,
+    csv: Annotated[Path | None, arg(help="Also write all of them to this CSV file.")] = None,
+    data: Annotated[Path | None, arg(help="Where the run's pictures are now (default: where they were), for --out.")] = None,
+    json: Json = False,
+) -> None:
+    """Labels that are probably wrong: pictures that networks which did not train on them take for something else.
+
+    The likeliest mistakes come first. Nothing among the pictures is changed.
+
+    Args:
+        run: Run folder of `tapetum train DATA --folds 5`.
+    """
+    from tapetum.evaluation.labels import check_labels
+
+    found = check_labels(run)
+    data = Path(read_table(run / "settings.toml", "about")["data"]) if data is None else data
+    for path, what in ((out, "page"), (csv, "CSV file")):
+        if path is not None:
+            refuse_inside(path, data, what)
+    if csv is not None:
+        found.write(csv)
+    if out is not None:
+        from tapetum.data.sources import find_samples
+        from tapetum.looking.labels_page import write_labels
+
+        write_labels(found, find_samples(data), out)
+    if json:
+        print(dumps(found.to_json()))
+        return
+    print(found.text())
+    print(f"\nlook at:  {out}" if out is not None else f"\nsee them: tapetum labels {quoted(run)} --out labels.html")
+    print(f"next:     mend what you agree with, then tapetum train {quoted(data)}")
 
 
 def evaluate(

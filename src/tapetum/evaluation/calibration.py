@@ -63,7 +63,8 @@ def coverage_risk(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> tuple[n
     >>> coverage.round(2).tolist(), risk.round(2).tolist()
     ([0.33, 0.67, 1.0], [0.0, 0.0, 0.33])
     """
-    order = np.argsort(-probabilities_NK.max(1), kind="stable")
-    wrong_N = (probabilities_NK.argmax(1) != labels_N)[order]
-    counts_N = np.arange(1, len(order) + 1)
-    return counts_N / max(1, len(order)), wrong_N.cumsum() / counts_N
+    # Equally sure answers stand in no order: each counts as their mean.
+    _, place_N, counts = np.unique(-probabilities_NK.max(1), return_inverse=True, return_counts=True)
+    wrong = np.bincount(place_N, probabilities_NK.argmax(1) != labels_N) / counts
+    counts_N = np.arange(1, len(labels_N) + 1)
+    return counts_N / max(1, len(labels_N)), np.repeat(wrong, counts).cumsum() / counts_N

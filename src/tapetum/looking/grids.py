@@ -21,7 +21,7 @@ from tapetum.errors import UserError
 from tapetum.evaluation.metrics import wilson
 from tapetum.files import write_atomically
 
-_RIGHT, _WRONG, _NEUTRAL, _SECOND, _FAINT = "#1a7f37", "#cf222e", "#24292f", "#0969da", "#d8dee4"
+_RIGHT, _WRONG, NEUTRAL, SECOND, FAINT = "#1a7f37", "#cf222e", "#24292f", "#0969da", "#d8dee4"
 # Families that have Hangul, on Linux, Windows and macOS; the first that is installed is used beside matplotlib's own.
 # The JP name is the one that matplotlib reads from Noto's collection of all CJK fonts, which has Hangul all the same.
 _KOREAN = (
@@ -33,7 +33,7 @@ _KOREAN = (
     "Apple SD Gothic Neo",
     "AppleGothic",
 )
-_DPI = 100
+DPI = 100
 _CELL_INCHES, _TITLE_INCHES = 2.2, 0.4
 
 
@@ -73,14 +73,14 @@ def prediction_grid(
     columns = max(1, min(columns, len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     size = (_CELL_INCHES * columns, (_CELL_INCHES + _TITLE_INCHES) * rows + (_TITLE_INCHES if title else 0))
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
     canvas, families = FigureCanvasAgg(figure), _families()
     if title:
         line = _fitted("", title, "", canvas, families, 12, size[0])
-        figure.suptitle(line, color=_NEUTRAL, fontsize=12, family=families, parse_math=False)
+        figure.suptitle(line, color=NEUTRAL, fontsize=12, family=families, parse_math=False)
     cases = zip(pictures, true, predicted, probabilities, strict=True)
     for i, (picture, true_name, name, probability) in enumerate(cases):
-        sign, color = ("", _NEUTRAL) if true_name is None else ("✓ ", _RIGHT) if true_name == name else ("✗ ", _WRONG)
+        sign, color = ("", NEUTRAL) if true_name is None else ("✓ ", _RIGHT) if true_name == name else ("✗ ", _WRONG)
         lines = [_fitted(sign, name, f", {probability * 100:.0f} %", canvas, families, 10, _CELL_INCHES)]
         if true_name is not None:
             lines.insert(0, _fitted("", true_name, "", canvas, families, 10, _CELL_INCHES))
@@ -107,13 +107,13 @@ def curves(history: Sequence[dict[str, Any]], path: Path) -> Path:
         UserError: the file cannot be written.
     """
     epochs = [entry["epoch"] for entry in history]
-    figure = Figure(figsize=(9, 3.4), dpi=_DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9, 3.4), dpi=DPI, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
     loss, accuracy = figure.subplots(1, 2)
     # A single epoch is a point, which a line alone would not show.
     marker = "o" if len(epochs) < 20 else None
     for axes, name, best in ((loss, "loss", "lower"), (accuracy, "accuracy", "higher")):
-        for part, color, words in (("train", _NEUTRAL, "training"), ("val", _SECOND, "validation")):
+        for part, color, words in (("train", NEUTRAL, "training"), ("val", SECOND, "validation")):
             values = np.array([entry[f"{part}_{name}"] for entry in history], float)  # None becomes NaN, a gap in the line
             if not np.isnan(values).all():
                 axes.plot(epochs, values, color=color, marker=marker, markersize=4, label=words)
@@ -121,14 +121,14 @@ def curves(history: Sequence[dict[str, Any]], path: Path) -> Path:
         axes.set_xlabel("epoch")
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.set_axisbelow(True)
     bands = [wilson(round(entry["val_accuracy"] * entry["val_n"]), entry["val_n"]) for entry in history]
     low, high = [band.low for band in bands], [band.high for band in bands]
     if len(epochs) == 1:
-        accuracy.errorbar(epochs, low, yerr=[[0], [high[0] - low[0]]], fmt="none", ecolor=_SECOND, label="95 % interval")
+        accuracy.errorbar(epochs, low, yerr=[[0], [high[0] - low[0]]], fmt="none", ecolor=SECOND, label="95 % interval")
     else:
-        accuracy.fill_between(epochs, low, high, color=_SECOND, alpha=0.12, linewidth=0, label="95 % interval")
+        accuracy.fill_between(epochs, low, high, color=SECOND, alpha=0.12, linewidth=0, label="95 % interval")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     # matplotlib's margin would show more than 100 %; the hundredth keeps a marker at the edge whole.
     bottom, top = accuracy.get_ylim()
@@ -177,7 +177,7 @@ def _fitted(
         line = f"{before}{kept.rstrip()}{dots}{after}"
         width, _, _ = canvas.get_renderer().get_text_width_height_descent(line, font, ismath=False)
         # A little room stays, so that neighbours do not touch.
-        if width <= inches * _DPI - 10:
+        if width <= inches * DPI - 10:
             return line
         kept, dots = kept[:-1], "…"
     return f"{before}…{after}"

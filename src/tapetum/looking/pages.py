@@ -1,12 +1,19 @@
 """What every HTML page shares: templates that escape other people's text, pictures inside the page, no script, no network."""
 
 import base64
+import io
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image
 
+from tapetum.data.decode import BadPicture, decode
+from tapetum.data.samples import Samples
 from tapetum.files import write_text
+
+# The longer side of a miniature, in pixels.
+_SIDE = 120
 
 
 def write_html(template: str, path: Path, **values: Any) -> Path:
@@ -26,6 +33,22 @@ def write_html(template: str, path: Path, **values: Any) -> Path:
 def picture_url(picture: Path) -> str:
     """A PNG file as a data URL, so that the page needs no other file."""
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+
+
+def miniature(samples: Samples, place: int | None) -> str:
+    """A small JPEG of the picture at `place` as a data URL; "" where there is none, or what is there is no picture."""
+    if place is None:
+        return ""
+    try:
+        picture = Image.fromarray(decode(samples.read(place)))
+    except (OSError, BadPicture):
+        return ""
+    if (times := _SIDE // max(picture.size)) > 1:  # a digit of 8 pixels is a dot on a screen
+        picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+    picture.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=75)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def percent(share: float) -> str:

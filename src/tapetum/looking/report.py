@@ -13,10 +13,10 @@ _PARTS = {"folds": "cross-validated", "val": "validation", "test": "test"}
 def write_report(
     folder: Path, classifier: Classifier, found: dict[str, Metrics], seconds: float, recipe: Recipe, left_out: int
 ) -> Path:
-    """Write `folder/report.html` from the run's metrics and its two pictures; the page's path comes back.
+    """Write `folder/report.html` from the run's metrics and pictures; the page's path comes back.
 
     Args:
-        folder: the run folder, with grid.png and curves.png.
+        folder: the run folder, with its PNG files.
         classifier: the trained classifier, with its `about`.
         found: metrics by part: "val", and "test" if there is one.
         seconds: how long the training took.
@@ -45,6 +45,5 @@ def write_report(
         recipe=recipe,
         minutes=seconds / 60,
         left_out=left_out,
-        grid=picture_url(folder / "grid.png"),
-        curves=picture_url(folder / "curves.png"),
+        **{name: picture_url(folder / f"{name}.png") for name in ("grid", "curves", "reliability", "coverage")},
     )
