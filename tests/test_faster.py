@@ -93,22 +93,24 @@ def test_a_rewritten_network_computes_the_same_and_gets_the_same_gradients(name,
 @pytest.mark.parametrize(("name", "size", "folds"), NETWORKS)
 def test_prediction_by_the_faster_network_is_the_same(name, size, folds):
     network, images = network_and_images(name, size, 4)
-    network.eval()
-    quick = faster.for_inference(network)
+    with torch.no_grad():
+        network(images * 3 + 1)  # BatchNorm's averages are no longer those of a fresh network
+    quick = faster.for_inference(network.eval())
+    normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
     with torch.inference_mode():
         expected, found = network(images), quick(images)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6) if folds else None
-        assert folds or torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert folds or normalised or torch.equal(found, expected)
     assert [p.data_ptr() for p in quick.parameters()] == [p.data_ptr() for p in network.parameters()]
     assert list(quick.state_dict()) == list(network.state_dict())
 
 
 def test_folding_spares_the_wide_layer():
     network, images = network_and_images("lenet-textbook", 32, 1)
-    network.eval()
+    quick = faster.for_inference(network.eval())
     counted = FlopCounterMode(display=False)
     with counted, torch.inference_mode():
-        faster.for_inference(network)(images)
+        quick(images)
     linear = counted.get_flop_counts()["Global"][torch.ops.aten.addmm]
     assert linear == 2 * 32 * 5 * 5 * 3  # straight from the features to three classes
 

@@ -3,11 +3,11 @@
     keep_freed_memory      freed memory stays with the process: no page faults            equal to the bit
     relu_after_pool        max(relu(x)) = relu(max(x)): a quarter of the ReLU             equal to the bit, gradients too
     collapse_linear        two linear layers without an activation between are one        equal but for rounding
-    for_inference          the second again, with their product computed once             equal but for rounding
+    for_inference          the same with products computed once, BatchNorm among them     equal but for rounding
     watch_strides          fused optimizers walk raw memory: layouts must agree           computes nothing
 
 Memory in channels-last order and fused optimizers belong to them; they stand where networks and optimizers are made. The
-setting `fast` switches the rewriting off for comparison. `benchmarks/speed.py` measures the whole, LOG.md tells of each.
+setting `fast` switches the rewriting off for comparison. `benchmarks/speed.py` measures the whole, benchmarks/LOG.md tells of each.
 
 A layer that is rewritten keeps its name and its weights, only its class changes: files, checkpoints, optimizers and deep copies
 do not notice.
@@ -61,7 +61,8 @@ def rewritten(network: nn.Module, on: bool = True) -> Iterator[None]:
 def for_inference(network: nn.Module) -> nn.Module:
     """A faster network for prediction, in evaluation mode, which shares the weights of `network`.
 
-    Two linear layers are folded into one: at batch 1 the notes' LeNet then reads 0.7 MB of weights in place of 184.
+    Two linear layers are folded into one: at batch 1 the notes' LeNet then reads 0.7 MB of weights in place of 184. BatchNorm
+    goes into the weights of the convolution before it, so that its maps are not read and written again.
     """
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     faster = copy.deepcopy(network, shared).eval()
@@ -72,6 +73,19 @@ def for_inference(network: nn.Module) -> nn.Module:
         _become(first, nn.Identity)
         _become(second, _Folded)
         object.__setattr__(second, "folded", folded)  # no weight of the network
+    for layer, norm in _neighbours(faster):
+        if type(layer) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d:
+            continue
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is None or variance is None:  # it reckons with each batch's own
+            continue
+        with torch.no_grad():
+            fused = nn.utils.fuse_conv_bn_weights(
+                layer.weight, layer.bias, mean, variance, norm.eps, norm.weight, norm.bias
+            )  # fmt: skip
+        _become(layer, _ConvolutionAndNorm)
+        _become(norm, nn.Identity)
+        object.__setattr__(layer, "folded", fused)
     return faster
 
 
@@ -122,6 +136,15 @@ class _Collapsed(nn.Linear):
         if len(input) <= self.out_features:
             return super().forward(nn.functional.linear(input, first.weight, first.bias))
         return nn.functional.linear(input, self.weight @ first.weight, _both_biases(first, self))
+
+
+class _ConvolutionAndNorm(nn.Conv2d):
+    """A convolution with the BatchNorm after it in its weights; for prediction, where both stand still."""
+
+    folded: tuple[torch.Tensor, torch.Tensor | None]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(input, *self.folded)
 
 
 class _Folded(nn.Linear):

@@ -101,7 +101,7 @@ class Classifier:
         """The network that computes: `network` itself, or its faster form as long as its weights stay the same."""
         if not self.fast:
             return self.network
-        now = [(id(p), 0 if p.is_inference() else p._version) for p in self.network.parameters()]
+        now = [(id(p), 0 if p.is_inference() else p._version) for p in (*self.network.parameters(), *self.network.buffers())]
         if self._faster is None or self._faster[0] != now:
             self._faster = now, for_inference(self.network)
         return self._faster[1]

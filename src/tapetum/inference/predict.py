@@ -13,6 +13,7 @@ from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples, file_number
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
+from tapetum.faster import keep_freed_memory
 from tapetum.files import no_formula, write_text
 from tapetum.inference.classifier import BATCH, Classifier, load
 
@@ -72,6 +73,8 @@ def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH)
 
 def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH) -> Predictions:
     """The predictions of `classifier` for every file of `samples`, in their order; unreadable ones are listed."""
+    if classifier.fast:
+        keep_freed_memory()
     names: list[str] = []
     rows: list[int] = []
     hashes: list[str] = []
