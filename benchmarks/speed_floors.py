@@ -73,9 +73,10 @@ def layouts(layer: nn.Module) -> list[torch.memory_format]:
 def fastest(layer: nn.Module, kind: str, inputs: Any, layout: torch.memory_format, repeats: int) -> float:
     """Least seconds of one call."""
     weight, bias = layer.weight.contiguous(memory_format=layout), layer.bias
-    count = 1 + _BEYOND_CACHE // (4 * prod(inputs))
-    xs = [torch.randn(inputs).contiguous(memory_format=layout) for _ in range(count)]
-    ys = [torch.randn_like(layer(x)).contiguous(memory_format=layout) for x in xs]
+    x = torch.rand(inputs).contiguous(memory_format=layout)
+    y = torch.rand_like(layer(x)).contiguous(memory_format=layout)
+    count = min(20, 1 + _BEYOND_CACHE // (4 * (x.numel() + y.numel())))
+    xs, ys = ([tensor.clone() for _ in range(count)] for tensor in (x, y))
     if isinstance(layer, nn.Conv2d):
         where = (layer.stride, layer.padding, layer.dilation)
 
@@ -97,11 +98,11 @@ def fastest(layer: nn.Module, kind: str, inputs: Any, layout: torch.memory_forma
     return least([lambda x=x, y=y: call(x, y) for x, y in zip(xs, ys, strict=True)], repeats)
 
 
-def peak_operations(repeats: int, side: int = 2048) -> float:
+def peak_operations(repeats: int, side: int = 1536) -> float:
     """Floating-point operations a second in the best product of matrices, or convolution, that is here."""
-    a, b, c = (torch.randn(side, side) for _ in range(3))
-    x = torch.randn(8, 256, 64, 64).contiguous(memory_format=torch.channels_last)
-    w = torch.randn(256, 256, 3, 3).contiguous(memory_format=torch.channels_last)
+    a, b, c = (torch.rand(side, side) for _ in range(3))
+    x = torch.rand(4, 256, 56, 56).contiguous(memory_format=torch.channels_last)
+    w = torch.rand(256, 256, 3, 3).contiguous(memory_format=torch.channels_last)
     an, bn = a.numpy(), b.numpy()
     with torch.no_grad():
         products = min(least([lambda: torch.mm(a, b, out=c)], repeats), least([lambda: np.matmul(an, bn)], repeats))
