@@ -18,6 +18,8 @@ from PIL import Image
 from torch import nn, optim
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms import v2
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -47,6 +49,16 @@ class ImageTransform:
         return self.data_transform[phase](image)
 
 
+class TunedTransform(ImageTransform):
+    """The same in torchvision's second version, on uint8 until the last step, as its guide advises."""
+
+    def __init__(self, size: int) -> None:
+        last = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+        crop = [v2.RandomResizedCrop(size, scale=(0.5, 1.0), antialias=True), v2.RandomHorizontalFlip()]
+        middle = [v2.Resize(max(256, size), antialias=True), v2.CenterCrop(size)]
+        self.data_transform = {"train": v2.Compose([*crop, *last]), "val": v2.Compose([*middle, *last])}
+
+
 class DogvsCatDataset(Dataset):
     def __init__(self, file_list: list[Path], transform: ImageTransform, phase: str) -> None:
         self.file_list, self.transform, self.phase = file_list, transform, phase
@@ -56,7 +68,10 @@ class DogvsCatDataset(Dataset):
 
     def __getitem__(self, idx: int) -> tuple[torch.Tensor, int]:
         path = self.file_list[idx]
-        image = Image.open(path).convert("RGB")
+        if isinstance(self.transform, TunedTransform):
+            image = decode_image(path, ImageReadMode.RGB)
+        else:
+            image = Image.open(path).convert("RGB")
         return self.transform(image, self.phase), int(path.name.split(".")[0] == "dog")
 
 
@@ -152,7 +167,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--tuned", action="store_true", help="channels-last memory and the fused optimizer")
+    parser.add_argument(
+        "--tuned",
+        action="store_true",
+        help="channels-last memory, the fused optimizer, transforms on uint8: PyTorch's own advice",
+    )
+    parser.add_argument("--save", type=Path, help="keep the trained weights in this file")
     parser.add_argument(
         "--test-numbers", default="", help="such as 251-1000: accuracy on these photos too, by the best epoch's weights"
     )
@@ -166,7 +186,7 @@ def main() -> None:
     parts = {"train": files[:400], "val": files[400:-10]}
 
     torch.manual_seed(args.seed)
-    transform = ImageTransform(size)
+    transform = TunedTransform(size) if args.tuned else ImageTransform(size)
     loaders = {
         phase: DataLoader(
             DogvsCatDataset(part, transform, phase), batch_size=32, shuffle=phase == "train", num_workers=args.workers
@@ -178,6 +198,9 @@ def main() -> None:
         net = net.to(memory_format=torch.channels_last)
     optimizer = optim.SGD(net.parameters(), lr=0.001, momentum=0.9, fused=args.tuned or None)
     seconds, train_seconds, accuracies = train_model(net, loaders, nn.CrossEntropyLoss(), optimizer, args.epochs)
+
+    if args.save:
+        torch.save(net.state_dict(), args.save)
 
     result = {
         "net": args.net,

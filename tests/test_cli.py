@@ -2,10 +2,10 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -51,19 +51,14 @@ def sentence(result):
     return lines[0]
 
 
-def test_help_needs_no_torch_and_is_quick():
+def test_help_needs_no_torch():
     script = "import sys; sys.argv = ['tapetum', '--help']\nfrom tapetum.__main__ import main\n"
     script += "try: main()\nexcept SystemExit: pass\n"
     script += "print('LOADED', [m for m in ('torch', 'numpy', 'pandas', 'matplotlib', 'PIL') if m in sys.modules])"
-    fastest = 9.0
-    for _ in range(3):
-        begun = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        fastest = min(fastest, time.monotonic() - begun)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "LOADED []" in done.stdout
     for command in ("demo", "train", "evaluate", "predict", "models", "summary"):
         assert command in done.stdout
-    assert fastest < 0.5
 
 
 @pytest.mark.parametrize("command", ["demo", "train", "labels", "evaluate", "predict", "models", "summary"])
@@ -239,3 +234,23 @@ def test_an_interrupted_training_goes_on_where_it_stopped(tapetum, stripes, tmp_
     assert (tmp_path / "run" / "settings.toml").read_text() == settings
     assert tapetum("train", stripes, "--out", tmp_path / "run", "--resume")[0] == 0
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 60
+
+
+def cpu_seconds(*arguments):
+    """Least processor time of three processes: the machine may be busy with others."""
+
+    def once():
+        process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return used.ru_utime + used.ru_stime
+
+    return min(once() for _ in range(3))
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one process is asked for")
+def test_help_and_import_come_at_once():
+    # The floors are Python itself, and the library that reads the command line.
+    assert cpu_seconds("-c", "import tapetum") < cpu_seconds("-c", "pass") + 0.15
+    assert cpu_seconds("-m", "tapetum", "--help") < 2 * cpu_seconds("-c", "import tyro") + 0.15

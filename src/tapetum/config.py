@@ -119,6 +119,8 @@ class Settings:
     precision: Literal["auto", "float32", "mixed"] = "auto"
     """"mixed" where the device is faster in half precision; "auto" does so on CUDA and on processors made for bfloat16,
     but not for the notes' and the papers' recipes."""
+    fast: OnOff = "on"
+    """Compute the same in a faster way (layers in another order, two as one, memory kept, fused updates); "off" to compare."""
     cache: OnOff = "on"
     """Keep the decoded pictures in your cache folder for the next time (never in the picture folder)."""
 

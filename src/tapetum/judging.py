@@ -71,7 +71,7 @@ def answers(classifier: Classifier, table: Table, tasks: list[Task]) -> dict[str
         rows, _ = table.part(split)
         if len(rows):
             squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
-            found[split] = probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
+            found[split] = probabilities(classifier.computing(), squares, classifier.preprocessing, classifier.device)
     return found
 
 

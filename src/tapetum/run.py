@@ -285,9 +285,11 @@ def _task(
             "seed": settings.seed,
             "weights": settings.weights,
             "unlabelled": settings.unlabelled,
+            "fast": settings.fast,
             "data": table.fingerprint(),
         },
         rubbish=models.entry(recipe.model).rubbish,
+        fast=settings.fast == "on",
     )
 
 
@@ -329,7 +331,7 @@ def _mixed(settings: Settings, where: torch.device) -> bool:
 
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
     recipe, steps = task.recipe, len(task.training)
-    seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed)
+    seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed, task.fast)
     seconds *= steps * recipe.epochs * (settings.folds - 1 if settings.folds > 1 else settings.members)
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())

@@ -307,7 +307,7 @@ def _open(samples: Samples, classifier: Classifier) -> tuple[Pictures, np.ndarra
 
 def _predict(classifier: Classifier, pictures: Pictures, rows: np.ndarray) -> np.ndarray:
     squares = ValidationLoader(pictures, rows, classifier.preprocessing, BATCH)
-    return probabilities(classifier.network, squares, classifier.preprocessing, classifier.device)
+    return probabilities(classifier.computing(), squares, classifier.preprocessing, classifier.device)
 
 
 def _identity(options: dict[str, Any], judging: _Judging) -> dict[str, Any]:

@@ -200,3 +200,16 @@ def test_a_picture_that_may_not_be_written_to_is_taken(files):
     picture = np.asarray(Image.open(files[0]))
     assert not picture.flags.writeable
     assert (classifier().predict_proba(picture) == classifier().predict_proba(picture.copy())).all()
+
+
+def test_the_faster_network_follows_when_weights_change():
+    torch.manual_seed(0)
+    network = models.build("lenet-textbook-logits", 2, 32)
+    prepared = Preprocessing(size=32, fit="crop", resize=32, reduce=64, channels=3)
+    classifier = Classifier(network.eval(), "lenet-textbook-logits", ("a", "b"), prepared)
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    plain = Classifier(network, "lenet-textbook-logits", ("a", "b"), prepared, fast=False)
+    assert np.allclose(classifier.predict_proba(picture), plain.predict_proba(picture), atol=1e-6)
+    with torch.no_grad():
+        network.fc1.weight.mul_(-3)
+    assert np.allclose(classifier.predict_proba(picture), plain.predict_proba(picture), atol=1e-6)

@@ -275,3 +275,16 @@ def test_a_restart_begins_from_the_same_weights(make, monkeypatch):
         assert same(fresh, network_then)
         assert same(fresh, average_then)
         assert optimizer_states == 0
+
+
+@pytest.mark.parametrize("model", ["compact", "lenet-textbook"])
+def test_the_faster_way_ends_where_the_plain_one_does(make, model):
+    results = []
+    for fast in (True, False):
+        task, network = make(f"run{fast}", model=model, epochs=2)
+        kinds = [type(layer) for layer in network.modules()]
+        run(dataclasses.replace(task, fast=fast), network)
+        assert [type(layer) for layer in network.modules()] == kinds
+        results.append(weights(network))
+    for name, value in results[1].items():
+        torch.testing.assert_close(results[0][name], value, rtol=1e-3, atol=1e-4)

@@ -23,6 +23,7 @@ from tapetum.config import Fit, Views
 from tapetum.data.decode import BadPicture, decode, to_rgb
 from tapetum.data.prepare import Preprocessing, fit, reduce, to_input, views
 from tapetum.errors import UserError
+from tapetum.faster import for_inference
 from tapetum.inference.familiarity import Familiar, watched
 from tapetum.models.ensemble import Ensemble
 
@@ -136,6 +137,22 @@ class Classifier:
     about: dict[str, Any] = field(default_factory=dict)
     """What the model file tells besides: metrics, settings, a fingerprint of the training data, versions."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    fast: bool = True
+    """Compute the same in a faster way; False for comparison."""
+
+    def __post_init__(self) -> None:
+        """Make the faster network now: no prediction has to wait for it."""
+        self._faster: tuple[list, torch.nn.Module] | None = None
+        self.computing()
+
+    def computing(self) -> torch.nn.Module:
+        """The network that computes: `network` itself, or its faster form as long as its weights stay the same."""
+        if not self.fast:
+            return self.network
+        now = [(id(p), 0 if p.is_inference() else p._version) for p in (*self.network.parameters(), *self.network.buffers())]
+        if self._faster is None or self._faster[0] != now:
+            self._faster = now, for_inference(self.network)
+        return self._faster[1]
 
     def predict_proba(self, pictures: Sequence[Picture] | Picture, batch: int = BATCH) -> np.ndarray:
         """Probabilities (N, K), float64, each row summing to 1; column k is `classes_[k]`.
@@ -197,7 +214,7 @@ class Classifier:
 
     def from_squares(self, squares: Iterable[np.ndarray], batch: int = BATCH) -> np.ndarray:
         """Probabilities (N, K) of prepared squares (side, side, 3), uint8."""
-        found = probabilities(self.network, _batched(squares, batch), self.preprocessing, self.device)
+        found = probabilities(self.computing(), _batched(squares, batch), self.preprocessing, self.device)
         return temper(found, self.temperature) if len(found) else np.zeros((0, len(self.classes_)))
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples, file_number
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
+from tapetum.faster import keep_freed_memory
 from tapetum.files import no_formula, write_text
 from tapetum.inference.classifier import BATCH, Classifier, labels, load
 
@@ -95,6 +96,8 @@ def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH
     `reject` as in `predict`.
     """
     classifier.refuse_reject(reject)  # before anything is read
+    if classifier.fast:
+        keep_freed_memory()
     names: list[str] = []
     rows: list[int] = []
     hashes: list[str] = []

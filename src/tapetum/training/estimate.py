@@ -7,24 +7,27 @@ import torch
 
 from tapetum import models
 from tapetum.config import Recipe, Settings
+from tapetum.faster import keep_freed_memory, rewritten
 from tapetum.models.summary import summarize
 from tapetum.training import recipes
-from tapetum.training.memory import keep_freed_memory
 from tapetum.training.optim import loss, make_optimizer, mean_area
 
 # Python, torch and the libraries, before any picture.
 _BASE_BYTES = 450 * 1024**2
 
 
-def seconds_per_step(network: torch.nn.Module, recipe: Recipe, device: torch.device, mixed: bool = False) -> float:
+def seconds_per_step(
+    network: torch.nn.Module, recipe: Recipe, device: torch.device, mixed: bool = False, fast: bool = True
+) -> float:
     """Seconds that a training step takes here on average, measured on a copy of `network` with batches of noise.
 
     A few steps of the full size are a good guess, not a promise; the progress bar corrects it as the training runs. Smaller
     pictures at the beginning are reckoned by their area.
     """
-    keep_freed_memory()  # as the training will
+    if fast:
+        keep_freed_memory()  # as the training will
     trial = copy.deepcopy(network).train()
-    optimizer = make_optimizer(trial, recipe)
+    optimizer = make_optimizer(trial, recipe, fast)
     channels = models.entry(recipe.model).channels
     generator = torch.Generator().manual_seed(0)
 
@@ -42,9 +45,10 @@ def seconds_per_step(network: torch.nn.Module, recipe: Recipe, device: torch.dev
         value.item()
         return time.perf_counter() - start
 
-    step(2)  # the first step also sets the optimizer up
-    first = step(recipe.batch)  # and the first of its size the kernels and the memory
-    full = min(step(recipe.batch) for _ in range(1 if first > 1 else 3))
+    with rewritten(trial, fast):
+        step(2)  # the first step also sets the optimizer up
+        first = step(recipe.batch)  # and the first of its size the kernels and the memory
+        full = min(step(recipe.batch) for _ in range(1 if first > 1 else 3))
     return full * mean_area(recipe)
 
 

@@ -24,10 +24,10 @@ from tapetum.config import Recipe
 from tapetum.data.loader import Batch, TrainingLoader, ValidationLoader
 from tapetum.errors import UserError
 from tapetum.evaluation import metrics
+from tapetum.faster import keep_freed_memory, rewritten, watch_strides
 from tapetum.inference.classifier import probabilities
 from tapetum.training import checkpoint
 from tapetum.training.checkpoint import Progress, State
-from tapetum.training.memory import keep_freed_memory
 from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
 from tapetum.training.signals import Interrupted, StopRequest
 
@@ -61,6 +61,8 @@ class Task:
     """The network's output for "none of these classes" in the loss, where its paper has one."""
     deadline: float = math.inf
     """Seconds that the training may take, its validations included."""
+    fast: bool = True
+    """Compute the same in a faster way; False for comparison."""
     keep_end: bool = False
     """Leave a checkpoint of the end too: a resumed training that had ended gives its network without a step."""
 
@@ -81,10 +83,12 @@ def fit(
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was written at the end of the running step.
         UserError: the loss is no longer a number, or a checkpoint does not fit.
     """
-    keep_freed_memory()
+    if task.fast:
+        keep_freed_memory()
     recipe, steps = task.recipe, len(task.training)
     fresh = copy.deepcopy(network.state_dict()) if recipe.rescue == "on" else {}
-    state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe))
+    state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe, task.fast))
+    watch_strides(state.optimizer)
     if resume:
         checkpoint.restore(task.folder, state, task.identity)
         for entry in state.progress.history:
@@ -105,7 +109,8 @@ def fit(
         return max(progress.step / total, (progress.seconds - progress.began) / max(1e-9, budget))
 
     bar = tqdm(total=total, initial=progress.step, desc="training", unit="step", leave=False, disable=None)
-    with StopRequest() as stop, bar:
+    averaged = state.average.network
+    with StopRequest() as stop, bar, rewritten(network, task.fast), rewritten(averaged, task.fast):
         while progress.epoch < recipe.epochs and not progress.stopped:
             network.train()
             # Judged by its end, so that the last epoch has the full size however few there are.

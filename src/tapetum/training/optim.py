@@ -17,10 +17,11 @@ _DROPS = (0.5, 0.75, 0.9)
 _GROWTH = (0.5, 0.85)
 
 
-def make_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(network: torch.nn.Module, recipe: Recipe, fused: bool = True) -> torch.optim.Optimizer:
     """SGD with momentum 0.9, AdamW (Loshchilov & Hutter 2019), or Muon for convolutions with AdamW for the rest.
 
     Weight decay spares biases and BatchNorm's scales, except in the plain SGD of the study notes, which has none at all.
+    `fused` changes the speed only (Muon is always fused).
     """
     convolutions = [p for p in network.parameters() if p.ndim == 4]
     decayed = [p for p in network.parameters() if 1 < p.ndim != 4]
@@ -32,11 +33,11 @@ def make_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Opti
     ]
     # One pass over parameter, gradient and state in place of three; half the step's memory traffic for wide linear layers.
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=True)
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=fused)
     if recipe.optimizer == "muon":
         groups[0]["orthogonal"] = True
         return Muon(groups, lr=recipe.lr)
-    return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
