@@ -25,8 +25,8 @@ from tapetum.inference.classifier import Classifier
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 # A network and a training that take a second.
-QUICK = ["--model", "lenet", "--size", "32", "--batch", "16", "--lr", "0.01", "--rotate", "0", "--mixup", "0"]
-# Children begin as copies of this process, which has imported everything and computed nothing: that costs milliseconds.
+QUICK = ["--model", "lenet5-1998", "--size", "32", "--batch", "16", "--lr", "0.01", "--rotate", "0", "--mixup", "0"]
+# Children begin as copies of this process, which has imported everything (`warm`) and started no thread: it costs milliseconds.
 FORK = multiprocessing.get_context("fork")
 
 Outcome = tuple[bool, str]
@@ -138,6 +138,15 @@ def _work(pipe: Any, work: Callable[..., Any], arguments: tuple, options: dict[s
     os._exit(code)
 
 
+def warm(place: Path) -> None:
+    """Import all that commands import when they run, by running them once."""
+    torch.set_num_threads(1)
+    data = stripes(place / "data", 4)
+    for command in (("train", data, "--out", place / "run", *QUICK, "--epochs", "1"), ("check", data, "--out", place / "c.html")):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            program(*command)
+
+
 def in_child(work: Callable[..., Any], *arguments: Any, seconds: float = 60, **options: Any) -> Ended:
     """Do the work in a child and wait for it."""
     return Child(work, *arguments, **options).wait(seconds)
@@ -170,8 +179,8 @@ def stripes(folder: Path, count: int = 24, classes: Iterable[str] = ("lying", "u
 def classifier(classes: tuple[str, ...] = ("cat", "dog")) -> Classifier:
     """A small network that has learnt nothing."""
     torch.manual_seed(0)
-    prepared = Preprocessing(size=32, fit="crop", resize=36, reduce=64, channels=3)
-    return Classifier(models.build("lenet", len(classes), 32).eval(), "lenet", classes, prepared)
+    prepared = Preprocessing(size=32, fit="crop", resize=36, reduce=64, channels=1)
+    return Classifier(models.build("lenet5-1998", len(classes), 32).eval(), "lenet5-1998", classes, prepared)
 
 
 def noise(seed: int, height: int = 60, width: int = 80) -> Image.Image:

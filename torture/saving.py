@@ -27,9 +27,9 @@ _NOBODY = 65534
 
 def _saves(folder: Path, told: int) -> None:
     """Save checkpoints one after another, for ever; the number of each is told once it is done."""
-    network = models.build("lenet", 2, 32)
+    network = models.build("lenet5-1998", 2, 32)
     facts = recipes.Facts(40, 2, 40, False, 1.0, None)
-    recipe, _ = recipes.choose(Settings(model="lenet", size=32), facts)
+    recipe, _ = recipes.choose(Settings(model="lenet5-1998", size=32), facts)
     state = State(network, Average(network, 0.0), make_optimizer(network, recipe))
     while True:
         state.progress.step += 1
@@ -43,6 +43,7 @@ def _saves(folder: Path, told: int) -> None:
 def killed_saves(place: Path) -> Outcome:
     """200 kills at random times during saves without a pause."""
     chance = random.Random(0)
+    names = [name for name, _ in models.build("lenet5-1998", 2, 32).named_parameters()]
     right = scraps = left = saved = 0
     wrong = []
     for n in range(200):
@@ -53,7 +54,7 @@ def killed_saves(place: Path) -> Outcome:
         child = Child(_saves, run / "checkpoint", told)
         os.close(told)
         last = int.from_bytes(os.read(heard, 4))
-        time.sleep(chance.uniform(0, 0.2))
+        time.sleep(chance.uniform(0, 0.1))
         child.kill(signal.SIGKILL)
         child.wait(0)
         while more := os.read(heard, 4):
@@ -61,7 +62,7 @@ def killed_saves(place: Path) -> Outcome:
         os.close(heard)
         saved += last
         scraps += any((run / "checkpoint").glob(".*.part"))
-        found = _newest_whole(run / "checkpoint")
+        found = _newest_whole(run / "checkpoint", names)
         right += found >= last
         if found < last:
             wrong.append(f"kill {n}: {last} was saved, {found} remains")
@@ -73,15 +74,15 @@ def killed_saves(place: Path) -> Outcome:
     return ok and left == 0 and scraps > 0, f"{figure}; {scraps} left a scrap, {left} after the next start"
 
 
-def _newest_whole(folder: Path) -> int:
-    """The step of the newest checkpoint that is whole and holds what it should; 0 if there is none."""
+def _newest_whole(folder: Path, names: list[str]) -> int:
+    """The step of the newest checkpoint that is whole, each of its parameters the number of its step; 0 if there is none."""
     for path in sorted(folder.glob("state-*.safetensors"), reverse=True):
         try:
             tensors, about = tensorfile.load(path)
         except UserError:
             continue
         step = about["progress"]["step"]
-        if all((tensor == step).all() for name, tensor in tensors.items() if name.startswith("network/")):
+        if all((tensors[f"network/{name}"] == step).all() for name in names):
             return step
     return 0
 
@@ -154,7 +155,7 @@ def full_disk(place: Path) -> Outcome:
     data = stripes(place / "data", 12)
     tapetum("train", data, "--out", place / "warm", *QUICK, "--epochs", "1")
     needed = sum(path.stat().st_size for path in (place / "warm").rglob("*")) // 1024
-    tries = [("replace", kilobytes) for kilobytes in (12, 40, 200, 800, 1600)]
+    tries = [("replace", kilobytes) for kilobytes in (12, 24, 60, 120, 240)]
     # A run's model is most of it; what comes before and after it is small.
     tries += [("train", kilobytes) for kilobytes in (16, 24, 200, needed // 2, needed - 200)]
     right, wrong = 0, []

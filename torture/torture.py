@@ -16,10 +16,12 @@ import time
 import traceback
 from pathlib import Path
 
-import model_files  # noqa: F401 - the modules put their rows into the list
+import archives  # noqa: F401 - the modules put their rows into the list
+import inputs  # noqa: F401
+import model_files  # noqa: F401
 import saving  # noqa: F401
 import trainings  # noqa: F401
-from common import ROWS, Row
+from common import ROWS, Row, warm
 
 
 def run(row: Row) -> bool:
@@ -44,7 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", nargs="*", type=int, help="numbers of rows; none: all")
     wanted = set(parser.parse_args().rows)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what has used a GPU cannot be copied
     begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["TAPETUM_CACHE"] = f"{place}/cache"
+        warm(Path(place))
     rows = sorted((row for row in ROWS if not wanted or row.number in wanted), key=lambda row: row.number)
     failed = [row.number for row in rows if not run(row)]
     print(f"{len(rows)} rows, {len(failed)} failed {failed or ''} in {time.monotonic() - begun:.0f} s")

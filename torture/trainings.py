@@ -27,9 +27,8 @@ _FULL = dict(model="compact", size=32, start_size=32, epochs=4, batch=16, mixup=
 def _train(data: Path, out: Path, threads: int = 1, at: Callable[[int], None] | None = None, **options: Any) -> None:
     """A training without its drawings, on so many threads; `at` is called in each step with its number from 1."""
     torch.set_num_threads(threads)
-    for module, name in ((run, "curves"), (run, "write_report"), (judging, "grid")):
-        if hasattr(module, name):
-            setattr(module, name, lambda *_, **__: None)
+    for module, name in ((run, "curves"), (run, "write_report"), (judging, "prediction_grid")):
+        setattr(module, name, lambda *_, **__: None)
     reading.num_cores = lambda: threads
     loop._SECONDS_BETWEEN_CHECKPOINTS = -1.0  # after every epoch
     step = loop._step
