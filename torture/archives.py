@@ -13,10 +13,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from common import SHARED, Outcome, encoded, in_child, kept, noise, row
-from fuzz import fuzz
 from PIL import Image
 
+from common import SHARED, Outcome, encoded, in_child, kept, noise, row
+from fuzz import fuzz
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.stores import open_store
 from tapetum.errors import UserError
@@ -161,7 +161,13 @@ def _bombs() -> dict[str, bytes]:
     bmp[18:26] = struct.pack("<ii", 2_000_000, 2_000_000)
     tiff = small["TIFF"]  # width and height are the tags 256 and 257, a short or a long
     for tag in (b"\0\1", b"\1\1"):
-        tiff = re.sub(tag + rb"[\3\4]\0\1\0\0\0....", tag + struct.pack("<HII", 4, 1, 100_000), tiff, count=1, flags=re.DOTALL)
+        tiff = re.sub(
+            tag + rb"[\x03\x04]\x00\x01\x00\x00\x00....",
+            tag + struct.pack("<HII", 4, 1, 100_000),
+            tiff,
+            count=1,
+            flags=re.DOTALL,
+        )
     canvas = struct.pack("<I", 2**24 - 2)[:3] * 2
     webp = b"VP8X" + struct.pack("<I", 10) + bytes(4) + canvas
     return {
@@ -212,4 +218,7 @@ def decoder(place: Path) -> Outcome:
     """3,000 mutated files; `make fuzz` judges 100,000."""
     tally = fuzz(3_000, lambda line: None)
     figure = f"{tally.decoded:,} decoded, {tally.refused.total():,} refused, slowest {tally.slowest[0]:.2f} s"
-    return not tally.faults, f"{figure}, {tally.megabytes[0]:.0f} MB; faults {len(tally.faults)} {tally.faults[:2] or ''}".strip()
+    return (
+        not tally.faults,
+        f"{figure}, {tally.megabytes[0]:.0f} MB; faults {len(tally.faults)} {tally.faults[:2] or ''}".strip(),
+    )

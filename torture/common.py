@@ -142,7 +142,10 @@ def warm(place: Path) -> None:
     """Import all that commands import when they run, by running them once."""
     torch.set_num_threads(1)
     data = stripes(place / "data", 4)
-    for command in (("train", data, "--out", place / "run", *QUICK, "--epochs", "1"), ("check", data, "--out", place / "c.html")):
+    for command in (
+        ("train", data, "--out", place / "run", *QUICK, "--epochs", "1"),
+        ("check", data, "--out", place / "c.html"),
+    ):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             program(*command)
 
@@ -163,9 +166,9 @@ def tapetum(*arguments: object, seconds: float = 60) -> Ended:
     return in_child(program, *arguments, seconds=seconds)
 
 
-def stripes(folder: Path, count: int = 24, classes: Iterable[str] = ("lying", "upright")) -> Path:
+def stripes(folder: Path, count: int = 24, classes: Iterable[str] = ("lying", "upright"), seed: int = 0) -> Path:
     """Class folders of noisy stripes; every other class has lying ones."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for turn, label in enumerate(classes):
         (folder / label).mkdir(parents=True)
         for number in range(count):

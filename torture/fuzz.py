@@ -34,6 +34,11 @@ from tapetum.data.decode import BadPicture, decode
 
 PNGSUITE = Path(__file__).resolve().parents[2] / "shared" / "data" / "odd-images" / "pngsuite"
 MOST_SECONDS, MOST_MB = 2.0, 300
+# How children begin: a forked one would have its parent's memory from the first.
+_START = "spawn"
+# Seconds of wall clock until a child that says nothing is taken to hang. It tells its own processor time otherwise: a busy
+# machine is no fault of the file.
+_PATIENCE = 30.0
 # Files a child decodes before a fresh one takes over: what leaks or grows shows, and does not hide the next file's share.
 _LIFE = 2_000
 # Numbers at which readers' arithmetic turns over.
@@ -122,7 +127,9 @@ def mutated(number: int, whole: list[tuple[str, bytes]]) -> tuple[str, bytes]:
 def _original(number: int, whole: list[tuple[str, bytes]]) -> int:
     """Which original file `number` comes from: of two, one is generated, or PngSuite would be three quarters of them."""
     generated = sum(not name.endswith(".png") for name, _ in whole)
-    return number // 2 % generated if number % 2 or generated == len(whole) else generated + number // 2 % (len(whole) - generated)
+    return (
+        number // 2 % generated if number % 2 or generated == len(whole) else generated + number // 2 % (len(whole) - generated)
+    )
 
 
 def mend_checksums(png: bytearray) -> None:
@@ -205,7 +212,7 @@ def _child(first: int, last: int, whole: list[tuple[str, bytes]], pipe: Connecti
     warnings.simplefilter("ignore")  # Pillow warns of odd metadata and goes on
     for number in range(first, last):
         _, data = mutated(number, whole)
-        begun = time.process_time()  # a busy machine is no fault of the file
+        begun = time.process_time()
         verdict = judge(data)
         seconds = time.process_time() - begun
         pipe.send((number, verdict, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
@@ -215,7 +222,7 @@ def fuzz(files: int, say: Callable[[str], None] = print) -> Tally:
     """Judge the files 0 to `files` - 1."""
     whole, tally = originals(), Tally()
     say(f"{len(whole)} originals, {files:,} mutated files")
-    started = multiprocessing.get_context("spawn")  # a forked child would begin with its parent's memory
+    started = multiprocessing.get_context(_START)
     while tally.files < files:
         ours, theirs = started.Pipe(duplex=False)
         last = min(files, tally.files + _LIFE)
@@ -230,18 +237,16 @@ def fuzz(files: int, say: Callable[[str], None] = print) -> Tally:
 
 def _listen(pipe: Connection, child: multiprocessing.process.BaseProcess, last: int, whole: list, tally: Tally) -> None:
     """Take the child's verdicts until it is through, dies, hangs or has grown too large; the last three are faults."""
-    patience = 60.0  # for its start
     while tally.files < last:
         number = tally.files
         what = f"file {number} ({whole[_original(number, whole)][0]}): "
         try:
-            answer = pipe.recv() if pipe.poll(patience) else None
+            answer = pipe.recv() if pipe.poll(_PATIENCE) else None
         except EOFError:
             child.join()
             answer = (number, ("fault", f"crash, exit code {child.exitcode}"), 0.0, 0.0)
         if answer is None:
-            answer = (number, ("fault", f"hang, over {patience:g} s"), patience, 0.0)
-        patience = 30.0  # of wall clock; the child tells its own seconds, unless it hangs
+            answer = (number, ("fault", f"hang, over {_PATIENCE:g} s"), _PATIENCE, 0.0)
         tally.files += 1
         _, (word, why), seconds, megabytes = answer
         if word == "decoded":

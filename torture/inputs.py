@@ -4,18 +4,36 @@ import html.parser
 import io
 import json
 import os
+import re
 import socket
+import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fuzz
 import numpy as np
-from common import QUICK, SHARED, Outcome, classifier, encoded, in_child, kept, noise, program, row, stripes, tapetum, tests, together, tree
-from PIL import Image
+from PIL import Image, ImageOps
 
+import fuzz
 import tapetum as package
+from common import (
+    QUICK,
+    SHARED,
+    Outcome,
+    classifier,
+    encoded,
+    in_child,
+    kept,
+    noise,
+    program,
+    row,
+    stripes,
+    tapetum,
+    tests,
+    together,
+    tree,
+)
 from tapetum.data import cache
 from tapetum.data.decode import decode
 from tapetum.data.sources import find_pictures, find_samples
@@ -67,9 +85,13 @@ def undecodable(place: Path) -> Outcome:
     # Valid ones by their makers' word: the generated, and those of PngSuite that do not begin with x.
     valid = sum(f"/{n}-whole{n}" not in " ".join(named) for n, (name, _) in enumerate(originals) if name[0] != "x")
     all_valid = sum(name[0] != "x" for name, _ in originals)
-    classified = kept(told["readable"] + len(named), len(files), f"classified ({told['readable']:,} ok, {len(named):,} refused)")
+    classified = kept(
+        told["readable"] + len(named), len(files), f"classified ({told['readable']:,} ok, {len(named):,} refused)"
+    )
     same = tree(data) == before
-    return together(classified, kept(valid, all_valid, "valid ones read"), (same, f"tree {'' if same else 'not '}byte-identical"))
+    return together(
+        classified, kept(valid, all_valid, "valid ones read"), (same, f"tree {'' if same else 'not '}byte-identical")
+    )
 
 
 @row(33, "what a file is, its content tells: wrong suffixes and none are no matter, and are said")
@@ -80,13 +102,18 @@ def suffixes(place: Path) -> Outcome:
     files = {f"{'ab'[n % 2]}/{n}.{other}": encoded(noise(n), kind) for n, (kind, other) in enumerate(wrong)}
     files |= {f"{'ab'[n % 2]}/bare{n}": encoded(noise(100 + n), [*kinds][n % 7]) for n in range(59)}
     data = _write(place / "data", files)
-    right = sum(np.array_equal(decode(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))) for content in files.values())
+    right = sum(
+        np.array_equal(decode(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+        for content in files.values()
+    )
     told = json.loads(tapetum("check", data, "--json").out)
     belied = {each["file"] for finding in told["findings"] if finding["kind"] == "belied-names" for each in finding["files"]}
     said = sum(name in belied for name in files if "bare" not in name)
     bare = sum(name in belied for name in files if "bare" in name)
     return together(
-        kept(right, 99, "decoded as Pillow does"), kept(said, 40, "belied names reported"), kept(bare, 59, "without a suffix reported")
+        kept(right, 99, "decoded as Pillow does"),
+        kept(said, 40, "belied names reported"),
+        kept(bare, 59, "without a suffix reported"),
     )
 
 
@@ -122,7 +149,9 @@ def modes(place: Path) -> Outcome:
         wanted = wanted if wanted.ndim == 3 else wanted[:, :, None]
         far[name] = float(np.abs(decode(data).astype(float) - wanted).mean())
     wrong = [f"{name}: {value:.2f}" for name, value in far.items() if value > 1]
-    ok = kept(sum(value <= 1 for value in far.values()), len(far), f"modes within 1/255 (most: {max(far.values()):.2f})", *wrong)
+    ok = kept(
+        sum(value <= 1 for value in far.values()), len(far), f"modes within 1/255 (most: {max(far.values()):.2f})", *wrong
+    )
     suite = "tests/data/test_decode.py::test_pngsuite_valid_files_decode_and_broken_ones_do_not"
     return together(ok, tests(suite) if (SHARED / "odd-images").exists() else (False, "PngSuite is not here"))
 
@@ -131,12 +160,16 @@ def modes(place: Path) -> Outcome:
 def orientation(place: Path) -> Outcome:
     """The two sets of eight; and all eight in JPEG, PNG, WebP and TIFF, each made from an upright picture."""
     answers = classifier()
-    most, same, sets = 0.0, 0, 0
+    # The files of a set were encoded each by itself: one that is turned the wrong way would differ by 40 and more.
+    most, same, pillows = 0.0, 0, 0
     for kind in ("Landscape", "Portrait"):
-        found = [decode(path.read_bytes()) for path in sorted((SHARED / "odd-images" / "exif-orientation").glob(f"{kind}_*.jpg"))]
-        most = max(most, *(float(np.abs(each.astype(float) - found[0]).mean()) for each in found))
-        same += len(set(answers.predict(found))) == 1 and len(found) == 9
-        sets += 1
+        paths = sorted((SHARED / "odd-images" / "exif-orientation").glob(f"{kind}_*.jpg"))
+        found = [decode(path.read_bytes()) for path in paths]
+        pillows += sum(
+            np.array_equal(ImageOps.exif_transpose(Image.open(path)), mine) for path, mine in zip(paths, found, strict=True)
+        )
+        most = max([most, *(float(np.abs(each.astype(float) - found[0]).mean()) for each in found)])
+        same += len(paths) == 9 and len(set(answers.predict(found))) == 1
     turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # numbers of Pillow's transpositions that undo each orientation's
     exact = 0
     upright = noise(5)
@@ -145,11 +178,14 @@ def orientation(place: Path) -> Outcome:
             exif = Image.Exif()
             exif[0x0112] = number
             stored = upright.transpose(Image.Transpose(back))
-            difference = np.abs(decode(encoded(stored, format, exif=exif, **options)).astype(float) - np.asarray(upright)).mean()
+            difference = np.abs(
+                decode(encoded(stored, format, exif=exif, **options)).astype(float) - np.asarray(upright)
+            ).mean()
             exact += difference < 3
     return together(
-        (most < 3, f"mean difference at most {most:.2f} of 255"),
-        kept(same, sets, "sets with one prediction"),
+        kept(pillows, 18, "to the bit as Pillow turns them"),
+        (most < 5, f"mean difference to the unturned at most {most:.2f} of 255 (the files' own JPEG noise)"),
+        kept(same, 2, "sets with one prediction"),
         kept(exact, 28, "turned copies upright again"),
     )
 
@@ -172,12 +208,12 @@ def animations(place: Path) -> Outcome:
 def sizes(place: Path) -> Outcome:
     """85 sizes, from 1 x 1 to a side of 65,500."""
     sides = (1, 2, 3, 5, 9, 17, 100, 1000)
-    shapes = [(a, b) for a in sides for b in sides] + [(1, n) for n in (65_500, 30_000, 5_000)] + [(n, 1) for n in (65_500, 30_000)]
+    shapes = (
+        [(a, b) for a in sides for b in sides] + [(1, n) for n in (65_500, 30_000, 5_000)] + [(n, 1) for n in (65_500, 30_000)]
+    )
     shapes += [(n, 1000 * n) for n in range(1, 9)] + [(1000 * n, n) for n in range(1, 9)]
     answers = classifier()
     slowest, right, wrong = 0.0, 0, []
-    import time
-
     for height, width in shapes:
         data = encoded(Image.new("L", (width, height), 99), compress_level=1)
         begun = time.process_time()
@@ -240,7 +276,10 @@ def names(place: Path) -> Outcome:
     files = {f"{'ab'[n % 2]}/{name}.png": encoded(noise(next(pictures), 20, 20)) for n, name in enumerate([*naughty, *odd])}
     by_file = _write(place / "files", files)
     small = [*QUICK, "--epochs", "1"]
-    trained = tapetum("train", by_class, "--out", place / "r1", *small, seconds=300), tapetum("train", by_file, "--out", place / "r2", *small)
+    trained = (
+        tapetum("train", by_class, "--out", place / "r1", *small, seconds=300),
+        tapetum("train", by_file, "--out", place / "r2", *small),
+    )
     if any(each.code for each in trained):
         return False, "; ".join(each.err[-400:] for each in trained if each.code)
     known = set(package.load(place / "r1").classes_)
@@ -248,10 +287,18 @@ def names(place: Path) -> Outcome:
     found = predict_samples(package.load(place / "r2"), find_pictures(by_file))
     paths = set(found.frame()["path"])
     again = sum(name in paths for name in files)
-    ended = tapetum("predict", place / "r1", by_file, "--out", place / "p.csv"), tapetum("check", by_file, "--out", place / "c.html")
+    ended = (
+        tapetum("predict", place / "r1", by_file, "--out", place / "p.csv"),
+        tapetum("check", by_file, "--out", place / "c.html"),
+    )
     rows = sum(each.code == 0 for each in ended)
     pages = [_Page(path.read_text(encoding="utf-8")) for path in (place / "r1" / "report.html", place / "c.html")]
-    foreign = [tag for page in pages for tag, attributes in page.elements if tag == "script" or any(key.startswith("on") for key, _ in attributes)]
+    foreign = [
+        tag
+        for page in pages
+        for tag, attributes in page.elements
+        if tag == "script" or any(key.startswith("on") for key, _ in attributes)
+    ]
     written = (place / "p.csv").read_text(encoding="utf-8")
     return together(
         kept(back, len(naughty), "class names round-trip"),
@@ -305,7 +352,9 @@ def unreadable(place: Path) -> Outcome:
     (data / "Dog").chmod(0)
     ended = in_child(_as_nobody, "check", data, "--json")
     folder = str(data / "Dog") in ended.sentence and "Permission denied" in ended.sentence
-    return together(kept(named, len(locked), "files named"), (folder, "the folder named" if folder else f"folder: {ended.err[-200:]}"))
+    return together(
+        kept(named, len(locked), "files named"), (folder, "the folder named" if folder else f"folder: {ended.err[-200:]}")
+    )
 
 
 # Trees, and a part of what must be said of each; "" where it can be trained on.
@@ -350,7 +399,12 @@ def trees(place: Path) -> Outcome:
 def collisions(place: Path) -> Outcome:
     """Case and Unicode form, in class folders, in parts and in a table."""
     composed, apart = "caf\u00e9", "cafe\u0301"
-    pairs = [(("Cat", "cat"), "{}/1.png"), ((composed, apart), "{}/1.png"), (("Cat", "CAT"), "train/{}/1.png"), ((composed, apart), "train/{}/1.png")]
+    pairs = [
+        (("Cat", "cat"), "{}/1.png"),
+        ((composed, apart), "{}/1.png"),
+        (("Cat", "CAT"), "train/{}/1.png"),
+        ((composed, apart), "train/{}/1.png"),
+    ]
     right = 0
     for turn, (names, form) in enumerate(pairs):
         folder = _write(place / str(turn), {form.format(name): b"x" for name in (*names, "Dog")})
@@ -369,7 +423,7 @@ def classes_of_parts(place: Path) -> Outcome:
         wrong.extend([] if fine else [what])
 
     def found(turn: int, *names: str) -> Path:
-        return _write(place / str(turn), {name: b"x" for name in names})
+        return _write(place / str(turn), dict.fromkeys(names, b"x"))
 
     train = ("train/Ape/1.png", "train/Cat/1.png", "train/Dog/1.png")
     fewer = find_samples(found(0, *train, "val/Dog/2.png"))
@@ -382,7 +436,7 @@ def classes_of_parts(place: Path) -> Outcome:
     tapetum("train", data, "--out", place / "run", *QUICK, "--epochs", "1")
     told = tapetum("evaluate", place / "run", stripes(place / "strange", 4, ("lying", "oblique")), "--json")
     case("strange", "'oblique'" in told.sentence)
-    turned = tapetum("evaluate", place / "run", stripes(place / "more", 4, ("upright", "lying")), "--json")
+    turned = tapetum("evaluate", place / "run", stripes(place / "more", 4, ("upright", "lying"), seed=1), "--json")
     case("by name", turned.code == 0 and json.loads(turned.out)["metrics"]["accuracy"]["n"] == 8)
     return kept(sum(right), 6, "cases", *wrong)
 
@@ -436,9 +490,7 @@ _TABLES: list[tuple[str, list[int]]] = [
 @row(45, "a table of any dialect is read; all that is wrong in it is told at once, by line")
 def tables(place: Path) -> Outcome:
     """20 CSV files."""
-    import re
-
-    _write(place, {name: b"x" for name in ("1.png", "2.png", "3.png", "sub/4.png")})
+    _write(place, dict.fromkeys(("1.png", "2.png", "3.png", "sub/4.png"), b"x"))
     right, wrong = 0, []
     for turn, (text, lines) in enumerate(_TABLES):
         path = place / f"{turn}.csv"

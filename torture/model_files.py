@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import QUICK, Outcome, classifier, encoded, in_child, kept, noise, program, row, stripes, together
 from safetensors.torch import save as sealed_by_others
 
 import tapetum as package
+from common import QUICK, Outcome, classifier, encoded, in_child, kept, noise, program, row, stripes, together
 from tapetum.errors import UserError
 
 # What a payload calls. Each leaves a marker when it is unpickled.
@@ -110,7 +110,9 @@ def malicious_pickles(place: Path) -> Outcome:
         ("train", data, "--out", run, "--resume", *QUICK, "--epochs", "1"),
         ("compare", run, run / "model.pt", data),
     ]
-    payloads = [(call, wrapping) for call in _CALLS for wrapping in _WRAPPINGS if call in ("os.system", "exec") or "s" in wrapping]
+    payloads = [
+        (call, wrapping) for call in _CALLS for wrapping in _WRAPPINGS if call in ("os.system", "exec") or "s" in wrapping
+    ]
     live = markers = refused = 0
     slowest, others = 0.0, []
     for call, wrapping in payloads:
@@ -217,7 +219,7 @@ def _mutate(value: Any, chance: random.Random) -> Any:
         case 1 if isinstance(holder, dict):
             holder[chance.choice(("x", "__class__", "", "size", "format"))] = holder[path[-1]]
         case 2:
-            for _ in range(chance.choice((1, 5, 400))):
+            for _ in range(chance.choice((1, 5, 60))):
                 holder[path[-1]] = [holder[path[-1]]]
         case _:
             holder[path[-1]] = chance.choice(_STRANGE)
@@ -309,7 +311,16 @@ def hostile_models(place: Path) -> Outcome:
     told = []
     for first in range(0, 2000, 250):
         ended = in_child(_hostile, first, first + 250, whole, path, picture, seconds=600)
-        told.append(ended.value or {"refused": 0, "loaded": 0, "wrong": [f"crash {ended.code} {ended.err[-300:]}"], "imported": set(), "slow": (0.0, "")})
+        told.append(
+            ended.value
+            or {
+                "refused": 0,
+                "loaded": 0,
+                "wrong": [f"crash {ended.code} {ended.err[-300:]}"],
+                "imported": set(),
+                "slow": (0.0, ""),
+            }
+        )
     refused, loaded = (sum(each[word] for each in told) for word in ("refused", "loaded"))
     wrong = [each for some in told for each in some["wrong"]]
     imported = set().union(*(each["imported"] for each in told))

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import torch
-from common import QUICK, Child, Ended, Outcome, classifier, digest, in_child, kept, program, row, stripes, tapetum
 
+from common import QUICK, Child, Ended, Outcome, classifier, digest, in_child, kept, program, row, stripes, tapetum
 from tapetum import models, tensorfile
 from tapetum.config import Settings
 from tapetum.errors import UserError
@@ -199,6 +199,8 @@ def read_only(place: Path) -> Outcome:
     before = digest(run / "model.safetensors")
     ends: list[Ended] = [in_child(_as_nobody, *way) for way in ways]
     right = sum(bool(ended.sentence) and "epoch" not in ended.err and ended.seconds < 5 for ended in ends)
-    wrong = [f"{way[0]}: {ended.code} {ended.err[-200:]!r}" for way, ended in zip(ways, ends, strict=True) if not ended.sentence]
+    wrong = [
+        f"{way[0]}: {ended.code} {ended.err[-200:]!r}" for way, ended in zip(ways, ends, strict=True) if not ended.sentence
+    ]
     ok, figure = kept(right, len(ways), f"refused with a sentence, slowest {max(e.seconds for e in ends):.1f} s", *wrong)
     return ok and digest(run / "model.safetensors") == before, figure

@@ -37,7 +37,10 @@ def run(row: Row) -> bool:
         traceback.print_exc()
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    print(f"row {row.number:>2}  {row.promise}  |  {figure}  |  {time.monotonic() - begun:.0f} s  {'ok' if ok else 'FAILED'}", flush=True)
+    print(
+        f"row {row.number:>2}  {row.promise}  |  {figure}  |  {time.monotonic() - begun:.0f} s  {'ok' if ok else 'FAILED'}",
+        flush=True,
+    )
     return ok
 
 

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import QUICK, Child, Outcome, digest, in_child, kept, program, row, stripes, together
 from safetensors.torch import load_file
 
 import tapetum
+from common import QUICK, Child, Outcome, digest, in_child, kept, program, row, stripes, together
 from tapetum import judging, run, tensorfile
 from tapetum.data import reading
 from tapetum.training import loop
 
 # All that is random or has a state: augmentation, mixing, dropout, averaged weights, an optimizer with momentum.
-_FULL = dict(model="compact", size=32, start_size=32, epochs=4, batch=16, mixup=0.2, jitter=0.1, ema=0.9, rescue="off")
+_FULL: dict[str, Any] = {
+    **{"model": "compact", "size": 32, "start_size": 32, "epochs": 4, "batch": 16},
+    **{"mixup": 0.2, "jitter": 0.1, "ema": 0.9, "rescue": "off"},
+}
 
 
 def _train(data: Path, out: Path, threads: int = 1, at: Callable[[int], None] | None = None, **options: Any) -> None:
@@ -194,7 +197,7 @@ def _poisoned_program(what: str, step: int, *arguments: object) -> None:
 
 @row(25, "a number that is none ends the training with a sentence that names the step; no file holds one")
 def no_numbers(place: Path) -> Outcome:
-    """Pictures, a weight or the gradients become NaN or infinite in a step of four; also just before a signal, or at the end."""
+    """Pictures, a weight or the gradients become NaN or infinite in one of four steps, also just before a signal."""
     data = stripes(place / "data")
     right, files, wrong = 0, 0, []
     cases = [(what, step) for what in ("pictures", "weight", "gradient", "gradient and a signal") for step in (1, 5, 9, 12)]

@@ -59,7 +59,9 @@ def append_line(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             print(line, file=file)
     except OSError as error:
-        raise UserError(f"could not write {path} ({error.strerror or error}). Free some space or choose another folder.") from error
+        raise UserError(
+            f"could not write {path} ({error.strerror or error}). Free some space or choose another folder."
+        ) from error
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

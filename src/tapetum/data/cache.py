@@ -80,7 +80,9 @@ class Pictures:
         except OSError as error:
             raise UserError(f"{name} can no longer be read ({error.strerror or error}): put it back, then --resume.") from error
         if hashlib.sha256(data).hexdigest() != self.hashes[i]:
-            raise UserError(f"{name} has changed since it was read: expected the same pictures to the end. Put it back, or train anew.")
+            raise UserError(
+                f"{name} has changed since it was read: expected the same pictures to the end. Put it back, or train anew."
+            )
         return reduce(decode(data), self.reduce_to)
 
     def duplicates(self, rows: np.ndarray) -> Duplicates:

@@ -207,7 +207,7 @@ def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:

@@ -126,6 +126,9 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a file that is none of theirs
-        raise UserError(f"weights {path} cannot be read as tensors ({str(error).splitlines()[0]}).") from error
+        reason = str(error).splitlines()[0]
+        if reason.startswith("Weights only load failed"):  # torch goes on to say how to execute the file all the same
+            reason = "it holds more than tensors"
+        raise UserError(f"weights {path} cannot be read as tensors ({reason}).") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     return {key: tensor for key, tensor in found.items() if isinstance(tensor, torch.Tensor)}
