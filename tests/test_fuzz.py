@@ -1,12 +1,20 @@
 """A few mutated files, and the fuzz itself: it sees what it is there to see."""
 
 import os
+import resource
 import time
 
 import numpy as np
 import pytest
 
 import fuzz
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch):
+    """Children begin at once, with the memory of this process."""
+    monkeypatch.setattr(fuzz, "_START", "fork")
+    monkeypatch.setattr(fuzz, "MOST_MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 + 300)
 
 
 def test_some_mutated_files_are_pictures_or_reasons():
@@ -66,13 +74,11 @@ def test_a_crash_a_hang_and_a_blow_up_are_named_and_the_rest_goes_on(monkeypatch
 
     monkeypatch.setattr(fuzz, "decode", decode)
     monkeypatch.setattr(fuzz, "_child", child)
-    monkeypatch.setattr(fuzz, "_START", "fork")
     monkeypatch.setattr(fuzz, "_PATIENCE", 3.0)
-    monkeypatch.setattr(fuzz, "MOST_MB", 10_000)
     tally = fuzz.fuzz(7, lambda line: None)
     assert [fault.split(" (")[0] for fault in tally.faults] == ["file 3", "file 5"]
     assert "crash, exit code -6" in tally.faults[0]
     assert "hang, over 3 s" in tally.faults[1]
-    monkeypatch.setattr(fuzz, "MOST_MB", fuzz.resource.getrusage(fuzz.resource.RUSAGE_SELF).ru_maxrss / 1024 + 300)
     asked = iter(range(8, 100))
     assert len(fuzz.fuzz(2, lambda line: None).faults) == 1
+    assert large == []  # it was the child's

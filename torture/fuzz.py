@@ -101,9 +101,11 @@ def originals() -> list[tuple[str, bytes]]:
         buffer = io.BytesIO()
         modes[mode].save(buffer, format, **options)
         found.append((f"{format} {mode} {' '.join(options)}".strip(), buffer.getvalue()))
-    found += [(f"PPM {kind} in words", kind.encode() + b" # x\n3 2 9\n" + b"1 0 1 0 1 0 " * 3) for kind in ("P1", "P2", "P3")]
+    words = {"P1": "3 2", "P2": "3 2 9", "P3": "3 2 9"}
+    found += [(f"PPM {kind} in words", f"{kind} # x\n{size}\n{'1 0 1 0 1 0 ' * 3}".encode()) for kind, size in words.items()]
     header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 0, 0, 0, 54 + 8, 40, 16, 4, 1, 8, 1, 0, 0, 0, 2, 0)
-    found.append(("BMP RLE8", header + bytes(4) + b"\xff" * 4 + b"\x10\x01\0\0\x10\0\0\0\0\x04\1\0\1\0\0\2\3\1\0\1"))
+    runs = b"\x10\1\0\0" * 2 + b"\0\4\1\0\1\0" + b"\x0c\1\0\0" + b"\x10\0\0\1"  # sixteen alike; four as they are, then twelve
+    found.append(("BMP RLE8", header + bytes(4) + b"\xff" * 4 + runs))
     large = photo.resize((321, 200))
     for format in ("JPEG", "PNG", "WEBP"):
         buffer = io.BytesIO()

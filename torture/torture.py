@@ -3,8 +3,8 @@
     python torture/torture.py            # all; about a quarter of an hour on one core
     python torture/torture.py 14 18
 
-The rows' numbers are those of the trust page. Works on tiny networks and pictures made for it, in a folder that goes again. What
-needs root or Linux (another user, a full disk of its own) says so where it cannot be tried.
+The rows' numbers are those of the trust page. Works on tiny networks and pictures made for it, in a folder that goes again.
+What needs root or Linux (another user, a full disk of its own) says so where it cannot be tried.
 """
 
 import argparse

@@ -77,8 +77,8 @@ def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
     if not all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()):
         # The loss tells it one step later; a state that is lost already must not push out those that are not.
         raise UserError(
-            f"after step {state.progress.step:,} the network holds numbers that are not finite: the training has diverged. Use a "
-            "lower --lr; earlier checkpoints are untouched."
+            f"after step {state.progress.step:,} the network holds numbers that are not finite: the training has diverged. "
+            "Use a lower --lr; earlier checkpoints are untouched."
         )
     about = {"progress": dataclasses.asdict(state.progress), "identity": identity}
     tensorfile.save(folder / f"state-{state.progress.step:09d}.safetensors", tensors, about)
