@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench fuzz torture clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,19 +23,25 @@ test: check  ## every check and every test
 	$(BIN)/python -m pytest -m 'not slow'
 
 check: $(STAMP)  ## format, lint, types, import contract
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks torture
+	$(BIN)/ruff check src tests benchmarks torture
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)  ## put the source into shape
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks torture
+	$(BIN)/ruff check --fix src tests benchmarks torture
 
 bench: $(STAMP)  ## the slow trainings and the speed ratios (tens of minutes)
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/accuracy.py MNIST --networks lenet5-1998 --set recipe=paper --seeds 3
+
+fuzz: $(STAMP)  ## decode 100,000 mutated pictures (some minutes)
+	$(BIN)/python torture/fuzz.py
+
+torture: $(STAMP)  ## kills, flips, bombs and odd input by the hundred: a line a promise (a quarter of an hour)
+	$(BIN)/python torture/torture.py
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) dist build tapetum-demo .pytest_cache .mypy_cache .ruff_cache

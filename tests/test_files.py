@@ -1,11 +1,12 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from tapetum.errors import UserError
-from tapetum.files import write_atomically, write_csv, write_text
+from tapetum.files import append_line, write_atomically, write_csv, write_text
 
 
 def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path):
@@ -49,6 +50,16 @@ def test_a_disk_that_is_really_full_is_said(tmp_path):
         # The kernel answers ENOSPC to every write; renaming over a device is never reached.
         write_atomically(tmp_path / "x", lambda file: open("/dev/full", "wb", buffering=0).write(b"x"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_the_disk_does_not_take_is_said(tmp_path):
+    append_line(tmp_path / "log", "one")
+    append_line(tmp_path / "log", "둘")
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "one\n둘\n"
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with pytest.raises(UserError, match=r"could not write /dev/full \(No space left on device\)"):
+        append_line(Path("/dev/full"), "three")
 
 
 def test_written_files_obey_the_umask(tmp_path):

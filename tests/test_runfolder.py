@@ -62,6 +62,16 @@ def test_what_stood_there_before_stays(tmp_path):
     assert tmp_path.exists()
 
 
+def test_what_a_killed_process_had_half_written_goes_at_the_next_start(tmp_path):
+    (tmp_path / "checkpoint-2").mkdir()
+    kept = [tmp_path / "settings.toml", tmp_path / "checkpoint-2" / "state-000000001.safetensors", tmp_path / "note.part"]
+    scraps = [tmp_path / ".model.safetensors.abc.part", tmp_path / "checkpoint-2" / ".state-000000002.safetensors.x.part"]
+    for path in (*kept, *scraps):
+        path.touch()
+    with claim(tmp_path):
+        assert [path.exists() for path in (*kept, *scraps)] == [True] * 3 + [False] * 2
+
+
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="could not write to .*: nothing was changed"), claim(tmp_path / "file" / "run"):

@@ -1,3 +1,6 @@
+import hashlib
+import json
+import struct
 import subprocess
 import sys
 
@@ -53,6 +56,18 @@ def test_other_files_are_refused_with_a_sentence(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match="is empty|is not a tapetum file"):
             tensorfile.load(path)
+
+
+@pytest.mark.parametrize("text", [", 1]", ", x}", ', "a": ' + "[" * 100_000, "} {"])
+@pytest.mark.parametrize("tensor", [{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, {"dtype": "F99"}, "exec", [[]]])
+def test_a_right_seal_around_a_strange_header_is_refused(tmp_path, text, tensor):
+    inner = '{"seal": "' + "0" * 64 + '"' + text
+    header = '{"__metadata__":' + json.dumps({"tapetum": inner}, separators=(",", ":")) + ',"w":' + json.dumps(tensor) + "}"
+    content = struct.pack("<Q", len(header)) + header.encode() + bytes(4)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode(), 1))
+    with pytest.raises(UserError, match="a header that no `tapetum train` wrote"):
+        tensorfile.load(path)
 
 
 def test_the_same_content_gives_the_same_bytes(sealed, tmp_path):

@@ -49,6 +49,21 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(_encoded(text)))
 
 
+def append_line(path: Path, line: str) -> None:
+    """Write one more line (UTF-8) to `path`, for whoever follows it.
+
+    Raises:
+        UserError: the file cannot be written; it may end in a part of the line.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            print(line, file=file)
+    except OSError as error:
+        raise UserError(
+            f"could not write {path} ({error.strerror or error}). Free some space or choose another folder."
+        ) from error
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file (UTF-8, comma, one header line) to `path`, whole or not at all; no cell of it is a formula."""
     write_text(path, _csv(header, rows))

@@ -46,7 +46,7 @@ from tapetum.data.sources import find_pictures, find_samples
 from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import Metrics
-from tapetum.files import write_text
+from tapetum.files import append_line, write_text
 from tapetum.inference.classifier import BATCH, MODEL_FILE, Classifier
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
@@ -146,17 +146,17 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
             return built.pop(seed)
         return _fresh(dataclasses.replace(settings, seed=seed), recipe, len(samples.classes), devices, _silent)
 
-    with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
+    (folder / "log.jsonl").unlink(missing_ok=True)
 
-        def write(entry: dict[str, Any]) -> None:
-            print(json.dumps(entry), file=log, flush=True)
+    def write(entry: dict[str, Any]) -> None:
+        append_line(folder / "log.jsonl", json.dumps(entry))
 
-        if heap is not None:
-            task = _add_unlabelled(task, make, heap, settings, table, resume, say, write)
-        # Only training pictures have a fold.
-        fold_N = table.fold_N[table.fold_N >= 0]
-        tasks = members.folds(task, fold_N) if len(fold_N) else members.parts(task, settings.members)
-        network, told = members.fit(tasks, make, resume, say, write)
+    if heap is not None:
+        task = _add_unlabelled(task, make, heap, settings, table, resume, say, write)
+    # Only training pictures have a fold.
+    fold_N = table.fold_N[table.fold_N >= 0]
+    tasks = members.folds(task, fold_N) if len(fold_N) else members.parts(task, settings.members)
+    network, told = members.fit(tasks, make, resume, say, write)
     turning.narrow(network)
     progress, seconds = told[0], sum(each.seconds for each in told)
     if any(each.epoch == 0 for each in told):

@@ -68,6 +68,8 @@ def claim(folder: Path) -> Iterator[None]:
         raise UserError(
             f"could not write to {folder} ({error.strerror or error}): nothing was changed. Choose another --out."
         ) from error
+    for scrap in (*folder.glob(".*.part"), *folder.glob("checkpoint*/.*.part")):
+        scrap.unlink(missing_ok=True)  # what a process that was killed had half written; nobody else writes here now
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read a file of `save`: its tensors (on the CPU) and its JSON object.
 
     Raises:
-        UserError: the file is missing, is of another kind, or is damaged (its hash does not fit).
+        UserError: the file is missing, is of another kind, is damaged (its hash does not fit), or its header is no such header.
     """
     path = Path(path)
     try:
@@ -60,8 +60,12 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     hasher.update(memoryview(content)[_SEAL.stop :])
     if hasher.hexdigest().encode() != content[_SEAL]:
         raise UserError(f"{path} is damaged: its SHA-256 does not fit its content. Use another copy, or train again.")
-    tensors = safetensors.torch.load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    about = json.loads(header["__metadata__"]["tapetum"])
-    del about["seal"]
+    try:
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        about = json.loads(header["__metadata__"]["tapetum"])
+        del about["seal"]
+    except Exception as error:  # a seal that fits does not say who set it, and the readers raise many kinds
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(f"{path} has a header that no `tapetum train` wrote ({reason}). Use another copy.") from error
     return tensors, about

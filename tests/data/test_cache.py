@@ -13,6 +13,7 @@ from tapetum.data.cache import open_pictures
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.prepare import reduce
 from tapetum.data.sources import find_samples
+from tapetum.errors import UserError
 
 
 @pytest.fixture
@@ -96,6 +97,20 @@ def test_without_room_pictures_are_decoded_on_demand(folder, own_cache, monkeypa
     assert pictures.cached is None
     assert everything(pictures)
     assert list(own_cache.iterdir()) == []
+
+
+def test_without_a_cache_a_file_that_goes_or_changes_is_named(folder):
+    pictures = open_pictures(find_samples(folder), 16, use_cache=False)
+    name = pictures.samples.names[0]
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(encoded(Image.new("RGB", (40, 40), "red")))
+    with pytest.raises(UserError, match=f"{name} has changed since it was read"):
+        pictures[0]
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=f"{name} can no longer be read .No such file"):
+        pictures[0]
+    (folder / name).write_bytes(whole)
+    assert pictures[0].shape[2] == 3
 
 
 def test_a_cache_folder_that_cannot_be_written_stops_nothing(folder, monkeypatch, tmp_path):

@@ -112,6 +112,13 @@ def test_content_that_belies_its_name_and_turned_pictures(photos):
     ]
 
 
+def test_names_that_do_not_say_picture_are_told(photos):
+    scene(300).save(photos / "cat" / "bare", format="PNG")
+    scene(301).save(photos / "dog" / ".hidden", format="PNG")
+    found = only(check(photos))
+    assert (found.kind, found.harm, found.files) == ("no-suffix", "note", (("cat/bare", "is a PNG file"),))
+
+
 def test_grey_pictures_that_give_a_class_away(photos):
     for i in range(12):
         scene(400 + i).convert("L").save(photos / "dog" / f"grey{i}.png")

@@ -1,4 +1,5 @@
 import os
+import re
 import tarfile
 import zipfile
 
@@ -160,7 +161,7 @@ def test_a_csv_may_hold_a_test_part_only_and_one_file_twice(tmp_path):
         ("path,split\n1.jpg,train\n", "no column 'label'"),
         ("path,label\n", "has no rows"),
         ("", "no column 'path'"),
-        ("path,label\n1.jpg,a\nno.jpg,b\n", r"1 of 2 pictures are missing \(line 3: no.jpg\)"),
+        ("path,label\n1.jpg,a\nno.jpg,b\n", "line 3: no.jpg is missing"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,tset\n", "line 3: split 'tset' is unknown. Did you mean 'test'"),
         ("path,label\n1.jpg,a\n2.jpg,\n", "line 3: no label"),
         ("path,label\n1.jpg,a\n1.jpg,b\n", "line 3: 1.jpg stands in line 2 with another label"),
@@ -176,6 +177,17 @@ def test_a_csv_with_a_mistake_is_told_where(tmp_path, text, sentence):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(UserError, match=sentence):
         find_samples(tmp_path / "labels.csv")
+
+
+def test_all_mistakes_of_a_csv_are_told_at_once(tmp_path):
+    tree(tmp_path, "1.jpg", "2.jpg")
+    lines = ["1.jpg,a", "none.jpg,b", "", "2.jpg", "1.jpg,b", "2.jpg,A", "2.jpg,A,nowhere", *(f"{n}.png,b" for n in range(20))]
+    (tmp_path / "labels.csv").write_text("path,label,split\n" + "\n".join(lines))
+    with pytest.raises(UserError) as told:
+        find_samples(tmp_path / "labels.csv")
+    places = [int(line) for line in re.findall(r"line (\d+): ", str(told.value))]
+    assert places == [3, 5, 6, 7, 8, *range(9, 24)]
+    assert "And 5 more." in str(told.value)
 
 
 def test_a_csv_of_another_encoding_is_said(tmp_path):

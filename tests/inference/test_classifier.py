@@ -159,6 +159,17 @@ def change(about, **values):
         {"preprocessing": {"std": [0, 1, 1]}},
         {"preprocessing": {"channels": 4}},
         {"preprocessing": {"code": "x"}},
+        {"preprocessing": {"std": [True, True, True]}},
+        {"preprocessing": {"size": 4, "resize": 4}},
+        {"preprocessing": []},
+        {"network": 7},
+        {"network": ["lenet"]},
+        {"network": "torchvision:inception_v3"},
+        {"classes": ["a", "b", "a"]},
+        {"classes": [["a"], "b"]},
+        {"members": 2},
+        {"members": 100, "network": "torchvision:vit_h_14"},
+        {"temperature": True},
     ],
 )
 def test_a_sealed_file_with_a_strange_content_is_refused(tmp_path, values):

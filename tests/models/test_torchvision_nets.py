@@ -20,6 +20,15 @@ def test_they_are_built_for_the_classes_and_prepared_as_torchvision_says(short):
     assert network(torch.empty(2, 3, entry.size, entry.size, device="meta")).shape == (2, 7)
 
 
+def test_the_largest_takes_no_memory_for_shapes():
+    # A model file may name any network; before its tensors are compared, none is made.
+    network = models.entry("torchvision:regnet_y_128gf")
+    with torch.device("meta"):
+        parameters = list(network.build(2, 32).parameters())
+    assert {parameter.device.type for parameter in parameters} == {"meta"}
+    assert sum(parameter.numel() for parameter in parameters) > 6e8
+
+
 def test_the_network_is_torchvisions():
     torch.manual_seed(0)
     ours = models.build("torchvision:resnet18", 5, 64).eval()

@@ -191,6 +191,26 @@ def test_two_checkpoints_are_kept_and_a_damaged_newest_is_passed_over(make):
     assert state.progress.step == 2
 
 
+@pytest.mark.parametrize("where", ["network", "average", "best", "optimizer"])
+def test_no_checkpoint_holds_a_number_that_is_not_finite(make, where):
+    task, network = make()
+    state = State(network, Average(network, 0.9), make_optimizer(network, task.recipe))
+    checkpoint.save(task.folder, state, {})
+    bad = torch.tensor([1.0, float("inf")])
+    match where:
+        case "best":
+            state.best = {"x": bad}
+        case "optimizer":
+            state.optimizer.state[next(network.parameters())]["exp_avg"] = bad
+        case _:
+            holder = network if where == "network" else state.average.network
+            next(holder.parameters()).data.view(-1)[0] = float("nan")
+    state.progress.step = 7
+    with pytest.raises(UserError, match=r"after step 7 the network holds numbers that are not finite.*lower --lr"):
+        checkpoint.save(task.folder, state, {})
+    assert [path.name for path in task.folder.iterdir()] == ["state-000000000.safetensors"]
+
+
 def test_a_loss_that_is_no_number_stops_with_a_sentence(make):
     with pytest.raises(UserError, match=r"loss of \S+\.png and \d+ more became (nan|inf) in epoch 1.*lower --lr"):
         run(*make(model="lenet", optimizer="sgd", lr=100.0, schedule="constant"))

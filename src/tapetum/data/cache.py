@@ -67,10 +67,23 @@ class Pictures:
         if i in self.reasons:
             raise BadPicture(self.reasons[i])
         if self.cached is None:
-            return reduce(decode(self.samples.read(i)), self.reduce_to)
+            return self._decoded_anew(i)
         height, width = self.sizes[i]
         start = self.offsets[i]
         return self.cached[start : start + height * width * 3].reshape(height, width, 3)
+
+    def _decoded_anew(self, i: int) -> np.ndarray:
+        """The picture as its file has it now; a file that is no longer the one that was read would train on who knows what."""
+        name = self.samples.names[i]
+        try:
+            data = self.samples.read(i)
+        except OSError as error:
+            raise UserError(f"{name} can no longer be read ({error.strerror or error}): put it back, then --resume.") from error
+        if hashlib.sha256(data).hexdigest() != self.hashes[i]:
+            raise UserError(
+                f"{name} has changed since it was read: expected the same pictures to the end. Put it back, or train anew."
+            )
+        return reduce(decode(data), self.reduce_to)
 
     def name(self, i: int) -> str:
         """The name of file `i`."""

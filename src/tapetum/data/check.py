@@ -244,6 +244,13 @@ def _content(seen: Seen) -> Iterator[Finding]:
     if belied:
         title = f"{_files(len(belied))} whose content is not what the name says; the content counts"
         yield Finding("belied-names", "note", title, tuple(belied))
+    bare = [
+        (name, f"is a {header.kind} file")
+        for name, header in zip(seen.names, seen.headers, strict=True)
+        if not PurePosixPath(name).suffix
+    ]
+    if bare:
+        yield Finding("no-suffix", "note", f"{_files(len(bare))} whose names do not say that they are pictures", tuple(bare))
     turned = tuple(
         (name, f"EXIF orientation {header.orientation}")
         for name, header in zip(seen.names, seen.headers, strict=True)

@@ -40,6 +40,8 @@ _CSV_COLUMNS = {
     "split": ("split", "subset"),
 }
 _CSV_SUFFIXES = (".csv", ".tsv", ".txt")
+# So many mistakes of a CSV file are told one by one.
+_TOLD_LINES = 20
 
 
 def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Samples:
@@ -167,21 +169,22 @@ def _from_csv(path: Path) -> Samples:
             found = ", ".join(filter(None, header)) or "none"
             raise UserError(f"{path} has no column '{column}' (its columns: {found}): expected path,label and perhaps split.")
     rows: dict[str, tuple[str, str, int]] = {}
+    wrong: list[tuple[int, str]] = []
     for line, row in records[1:]:
         name, label, split = (row[places[c]] if -1 < places[c] < len(row) else "" for c in ("path", "label", "split"))
         if not name or not label:
-            raise UserError(f"{path} line {line}: no {'label' if name else 'path'}. Fill it in or remove the line.")
+            wrong.append((line, f"no {'label' if name else 'path'}."))
+            continue
         if split and split.lower() not in _SPLIT_NAMES:
-            hint = did_you_mean(split, _SPLIT_NAMES)
-            raise UserError(f"{path} line {line}: split '{split}' is unknown.{hint} Expected train, val or test.")
+            hint = did_you_mean(split, _SPLIT_NAMES) or " Expected train, val or test."
+            wrong.append((line, f"split '{split}' is unknown.{hint}"))
+            continue
         split = _SPLIT_NAMES.get(split.lower(), "")
         name = PurePosixPath(name.replace("\\", "/")).as_posix()
-        if name in rows and rows[name][:2] != (label, split):
-            raise UserError(
-                f"{path} line {line}: {name} stands in line {rows[name][2]} with another label or split. Keep one of them."
-            )
-        rows.setdefault(name, (label, split, line))
-    return _checked_csv(path, rows)
+        first = rows.setdefault(name, (label, split, line))
+        if first[:2] != (label, split):
+            wrong.append((line, f"{name} stands in line {first[2]} with another label or split."))
+    return _checked_csv(path, rows, wrong)
 
 
 def _csv_records(path: Path) -> list[tuple[int, list[str]]]:
@@ -200,24 +203,27 @@ def _csv_records(path: Path) -> list[tuple[int, list[str]]]:
     return [(line, row) for line, row in records if any(row)]
 
 
-def _checked_csv(path: Path, rows: dict[str, tuple[str, str, int]]) -> Samples:
-    if not rows:
+def _checked_csv(path: Path, rows: dict[str, tuple[str, str, int]], wrong: list[tuple[int, str]]) -> Samples:
+    """The table of `rows`, or all that is wrong with it in one report; `wrong` is what the lines themselves told already."""
+    if not rows and not wrong:
         raise UserError(f"{path} has no rows: expected a line with path and label for each picture.")
-    missing = [(line, name) for name, (_, _, line) in rows.items() if not (path.parent / name).is_file()]
-    if missing:
-        some = "; ".join(f"line {line}: {name}" for line, name in missing[:3])
-        raise UserError(
-            f"{path}: {len(missing):,} of {len(rows):,} pictures are missing ({some}). "
-            "Paths count from the folder of the CSV file."
-        )
     labels, splits = [row[0] for row in rows.values()], [row[1] for row in rows.values()]
-    _refuse_twins(labels, "labels")
     # A table without any training rows is one to evaluate on.
     trained = {label for label, split in zip(labels, splits, strict=True) if split in ("", "train")} or set(labels)
+    spelt: dict[str, tuple[str, int]] = {}
     for name, (label, split, line) in rows.items():
-        if label not in trained:
+        if not (path.parent / name).is_file():
+            wrong.append((line, f"{name} is missing."))
+        other, where = spelt.setdefault(same_name(label), (label, line))
+        if other != label:
+            wrong.append((line, f"the labels '{label}' and '{other}' (line {where}) differ only in case or in Unicode form."))
+        elif label not in trained:
             hint = did_you_mean(label, trained)
-            raise UserError(f"{path} line {line}: label '{label}' of {name} ({split}) has no training pictures.{hint}")
+            wrong.append((line, f"label '{label}' of {name} ({split}) has no training pictures.{hint}"))
+    if wrong:
+        told = " ".join(f"line {line}: {what}" for line, what in sorted(wrong)[:_TOLD_LINES])
+        more = f" And {len(wrong) - _TOLD_LINES:,} more." if len(wrong) > _TOLD_LINES else ""
+        raise UserError(f"{path} {told}{more} Mend or remove these lines; paths count from the folder of the CSV file.")
     return _samples(path, "CSV", FolderStore(path.parent), list(rows), labels, splits)
 
 

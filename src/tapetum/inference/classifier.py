@@ -273,8 +273,10 @@ def load(path: str | Path, on: str = "auto") -> Classifier:
     tensors, about = tensorfile.load(file)
     try:
         return _from_parts(tensors, about, on)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except UserError:
+        raise
+    except Exception as error:  # what the file says of itself may be anything, and so may be what comes of it
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(f"{file} is not a model that this version of tapetum can use ({reason}). Train again.") from error
 
 
@@ -282,7 +284,7 @@ def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str
     if about["format"] != _FORMAT:
         raise ValueError(f"format {about['format']}, expected {_FORMAT}")
     classes = tuple(about["classes"])
-    if len(set(classes)) < 2 or not all(isinstance(name, str) for name in classes):
+    if not all(isinstance(name, str) for name in classes) or not 2 <= len(set(classes)) == len(classes):
         raise ValueError("class names that are not two or more different texts")
     preprocessing = _preprocessing(about["preprocessing"])
     temperature = about.get("temperature", 1.0)
@@ -291,6 +293,11 @@ def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str
     members = about.get("members", 1)
     if not isinstance(members, int) or not 1 <= members <= _MOST_MEMBERS:
         raise ValueError(f"{members!r} members")
+    # Before any network is built: a hundred large ones would take minutes, and so does the search for a size that fits.
+    if members > 1 and f"members.{members - 1}" not in {".".join(name.split(".")[:2]) for name in tensors}:
+        raise ValueError(f"{members} members, more than its tensors are for")
+    if not models.fits(about["network"], preprocessing.size):
+        raise ValueError(f"{about['network']} does not take pictures of {preprocessing.size}x{preprocessing.size}")
     with torch.device("meta"):  # shapes first: a file cannot ask for more memory than its tensors have
         networks = [models.build(about["network"], len(classes), preprocessing.size) for _ in range(members)]
     network = Ensemble(networks) if members > 1 else networks[0]
@@ -323,7 +330,7 @@ def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:

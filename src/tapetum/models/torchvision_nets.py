@@ -4,6 +4,7 @@ They are here as yardsticks and for those who have a GPU. Nothing is fetched unl
 torchvision fetches it, and checks its hash.
 """
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from tapetum.errors import UserError, did_you_mean
 from tapetum.models.layers import Misfit
@@ -61,11 +63,19 @@ def _build(short: str, num_classes: int, size: int) -> nn.Module:
         options["image_size"] = size
     if short in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
-    # RegNets compute with values as they are built, which the meta device has none of.
-    where = torch.get_default_device()
-    with torch.device("cpu" if short.startswith("regnet") else where):
-        network = torchvision.models.get_model(short, weights=None, **options)
-    return network.to(where)
+    with _ValuesOnCpu() if short.startswith("regnet") else contextlib.nullcontext():
+        return torchvision.models.get_model(short, weights=None, **options)
+
+
+class _ValuesOnCpu(TorchFunctionMode):
+    """Makes lists of values on the CPU: RegNets compute their widths with them, and the meta device has none.
+
+    The weights stay where they belong: on the meta device the largest RegNet takes no memory, on the CPU 2.6 GB.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = {"device": "cpu", **(kwargs or {})} if func in (torch.arange, torch.tensor) else kwargs or {}
+        return func(*args, **options)
 
 
 def take_weights(network: nn.Module, name: str, weights: str) -> str:
@@ -116,6 +126,9 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a file that is none of theirs
-        raise UserError(f"weights {path} cannot be read as tensors ({str(error).splitlines()[0]}).") from error
+        reason = str(error).splitlines()[0]
+        if reason.startswith("Weights only load failed"):  # torch goes on to say how to execute the file all the same
+            reason = "it holds more than tensors"
+        raise UserError(f"weights {path} cannot be read as tensors ({reason}).") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     return {key: tensor for key, tensor in found.items() if isinstance(tensor, torch.Tensor)}

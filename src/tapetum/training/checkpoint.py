@@ -63,13 +63,23 @@ class State:
 
 
 def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
-    """Write `state` to a new checkpoint in `folder`, then remove all but the two newest."""
+    """Write `state` to a new checkpoint in `folder`, then remove all but the two newest.
+
+    Raises:
+        UserError: a number in it is not finite, or it cannot be written; those before it are untouched.
+    """
     tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
     if state.average.decay > 0:
         tensors |= {f"average/{name}": tensor for name, tensor in state.average.network.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
+    if not all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()):
+        # The loss tells it one step later; a state that is lost already must not push out those that are not.
+        raise UserError(
+            f"after step {state.progress.step:,} the network holds numbers that are not finite: the training has diverged. "
+            "Use a lower --lr; earlier checkpoints are untouched."
+        )
     about = {"progress": dataclasses.asdict(state.progress), "identity": identity}
     tensorfile.save(folder / f"state-{state.progress.step:09d}.safetensors", tensors, about)
     for old in _files(folder)[:-_KEPT]:
