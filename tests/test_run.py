@@ -323,6 +323,13 @@ def test_weights_to_start_from(stripes, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_networks_that_compare_the_pictures_of_a_batch_never_get_one_alone(stripes, tmp_path):
+    run = quick(stripes, tmp_path / "run", model="lenet-now", batch=21, epochs=1)  # 64 = 3 * 21 + 1
+    assert run.folder.exists()
+    with pytest.raises(UserError, match="batch 1 with lenet-now: .* Expected 2 or more"):
+        quick(stripes, tmp_path / "other", model="lenet-now", batch=1)
+
+
 def test_too_many_files_without_a_picture_stop_before_anything_is_written(stripes, tmp_path):
     for number in range(20):  # of 80
         (stripes / "lying" / f"broken {number}.png").write_bytes(b"no picture")

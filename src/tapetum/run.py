@@ -218,6 +218,8 @@ def _fresh(
     """An untrained network on its device, a function of the seed; with given weights, if they are asked for."""
     torch.manual_seed(settings.seed)
     network = models.build(recipe.model, num_classes, recipe.size)
+    if recipe.batch == 1 and any(isinstance(layer, torch.nn.BatchNorm1d) for layer in network.modules()):
+        raise UserError(f"batch 1 with {recipe.model}: its BatchNorm compares the pictures of a batch. Expected 2 or more.")
     if settings.weights:
         say(models.take_weights(network, recipe.model, settings.weights))
     if recipe.turn > 0:

@@ -42,6 +42,15 @@ def test_an_epoch_shows_every_picture_once(pictures):
         assert b.weight_B.tolist() == [1.0] * len(b.labels_B)
 
 
+def test_a_picture_that_would_be_alone_joins_the_batch_before_it(pictures):
+    for batch, sizes in ((13, [13, 13, 14]), (39, [40]), (20, [20, 20]), (19, [19, 19, 2]), (64, [40]), (1, [1] * 40)):
+        odd = loader(pictures, batch=batch, mixup=0.0)
+        assert [len(b.labels_B) for b in odd.epoch(0)] == sizes
+        assert len(odd) == len(sizes)
+        names = [name for step in range(len(odd)) for name in odd.names(0, step)]
+        assert sorted(names) == sorted(pictures.name(row) for row in odd.rows)
+
+
 def test_a_resumed_epoch_goes_on_with_the_same_numbers(pictures):
     whole = list(loader(pictures).epoch(3))
     rest = list(loader(pictures).epoch(3, start=2))

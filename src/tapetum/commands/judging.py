@@ -30,7 +30,11 @@ def labels(
     from tapetum.evaluation.labels import check_labels
 
     found = check_labels(run)
-    data = Path(read_table(run / "settings.toml", "about")["data"]) if data is None else data
+    if data is None:
+        about = read_table(run / "settings.toml", "about")
+        if "data" not in about:
+            raise UserError(f"{run / 'settings.toml'} does not say where the pictures are: expected --data FOLDER.")
+        data = Path(about["data"])
     for path, what in ((out, "page"), (csv, "CSV file")):
         if path is not None:
             refuse_inside(path, data, what)

@@ -62,8 +62,12 @@ class TrainingLoader:
         return augment.principal_colours(self.pictures[int(self.rows[i])] for i in some)
 
     def __len__(self) -> int:
-        """Steps an epoch. The last batch may be smaller, as in the study notes; none is dropped."""
-        return -(-len(self.rows) // self.recipe.batch)
+        """Steps an epoch. The last batch may be smaller, as in the study notes; none is dropped.
+
+        But a single picture that would be left over joins the batch before it: BatchNorm cannot compute with one.
+        """
+        steps, left = divmod(len(self.rows), self.recipe.batch)
+        return max(1, steps + (left > 1))
 
     def epoch(self, epoch: int, start: int = 0, size: int | None = None) -> Iterator[Batch]:
         """The batches of one epoch in its own order, from step `start` on; skipping costs no decoding.
@@ -73,13 +77,17 @@ class TrainingLoader:
         prepared = self.preprocessing if size is None else self.preprocessing.at(size)
         order, showing = self._order(epoch)
         for step in range(start, len(self)):
-            part = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
+            part = self._part(step)
             yield self._batch((epoch, step), order[part], showing[part], prepared)
 
     def names(self, epoch: int, step: int) -> list[str]:
         """The files whose pictures are in one batch."""
-        chosen = self._order(epoch)[0][step * self.recipe.batch : (step + 1) * self.recipe.batch]
-        return [self.pictures.name(int(self.rows[i])) for i in chosen]
+        return [self.pictures.name(int(self.rows[i])) for i in self._order(epoch)[0][self._part(step)]]
+
+    def _part(self, step: int) -> slice:
+        """Which places of an epoch's order are in one batch."""
+        end = len(self.rows) if step == len(self) - 1 else (step + 1) * self.recipe.batch
+        return slice(step * self.recipe.batch, end)
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Which picture comes when in an epoch, and for the how manieth time."""
