@@ -32,7 +32,7 @@ format: $(STAMP)  ## put the source into shape
 	$(BIN)/ruff format src tests benchmarks torture
 	$(BIN)/ruff check --fix src tests benchmarks torture
 
-bench: $(STAMP)  ## the slow trainings and the speed ratios (tens of minutes)
+bench: $(STAMP)  ## the slow trainings and the speed ratios (hours)
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/accuracy.py MNIST --networks lenet5-1998 --set recipe=paper --seeds 3

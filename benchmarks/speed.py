@@ -6,7 +6,7 @@
     W2  an epoch from JPEG files, cold (with the building of the cache) and warm
     W3  the study notes' job on 400 photos, from the start of the process to the saved model
     W4  JPEG bytes to label: one at a time, 32 at a time, and 2,000 photos to a CSV file from the start of the process
-    W5  from nothing to 80, 90 and 95 % on pictures held back from the zip's 20,000: hours, so only if it is asked for
+    W5  from nothing to 80, 90 and 95 % on pictures held back from the zip's 20,000: over an hour, so only if it is asked for
     F   what the machine could do (`speed_floors.py`)
 
 The networks are the notes' LeNet at 224 and AlexNet at 256 pixels. plain: the textbook loop. tuned: the same with channels-last

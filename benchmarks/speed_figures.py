@@ -44,9 +44,9 @@ def rows(work: str, found: dict[str, list[dict]], metrics: list[str], differs: C
             if who == "tapetum" or "tapetum" not in found:
                 continue
             count = min(len(seconds[who]), len(seconds["tapetum"]))
-            if not count:
-                continue
             theirs, ours = seconds[who][:count], seconds["tapetum"][:count]
+            if not count or not np.isfinite(ours).all():  # a goal that was not reached
+                continue
             ratio, low, high = median_interval(theirs / ours)
             pair = (found[who], found["tapetum"])
             marks = [*_noise(theirs, pair[0], who), *_noise(ours, pair[1], "tapetum")]

@@ -53,15 +53,19 @@ def measure(net: str, size: int, batch: int, repeats: int) -> dict[str, Any]:
 def shapes(network: nn.Module, size: int, batch: int) -> list[tuple[str, nn.Module, torch.Size, torch.Size]]:
     """Name, layer, shapes of input and output of the layers with weights, in the order in which they are called."""
     found: list[tuple[str, nn.Module, torch.Size, torch.Size]] = []
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(
-                lambda layer, inputs, output, name=name: found.append(
-                    (name, layer, (batch, *inputs[0].shape[1:]), (batch, *output.shape[1:]))
-                )
-            )
+
+    def note(name: str, layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
+        found.append((name, layer, torch.Size([batch, *inputs.shape[1:]]), torch.Size([batch, *outputs.shape[1:]])))
+
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, outputs, name=name: note(name, layer, inputs[0], outputs))
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
     with torch.inference_mode():
         network.eval()(torch.zeros(1, 3, size, size))
+    for hook in hooks:  # each layer is called alone next
+        hook.remove()
     return found
 
 

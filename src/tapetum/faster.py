@@ -7,11 +7,12 @@
     watch_strides          fused optimizers walk raw memory: layouts must agree           computes nothing
 
 Memory in channels-last order and fused optimizers belong to them; they stand where networks and optimizers are made. The
-setting `fast` switches the rewriting off for comparison. `benchmarks/speed.py` measures the whole; benchmarks/LOG.md tells of
-each.
+setting `fast` switches all but the order off for comparison. `benchmarks/speed.py` measures the whole, benchmarks/LOG.md tells
+of each.
 
 A layer that is rewritten keeps its name and its weights, only its class changes: files, checkpoints, optimizers and deep copies
-do not notice.
+do not notice. Networks are followed when a training begins or a model is loaded, which must not happen while another thread
+computes: torch.fx puts itself in every module's way meanwhile.
 """
 
 import copy
