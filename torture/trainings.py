@@ -176,7 +176,7 @@ def _poisoned(what: str, step: int) -> Callable[[Any, Any, Any], None]:
         if what.startswith("gradient"):  # the loss of this step is a number still
             parameter.register_hook(lambda gradient: gradient * float("inf"))
         else:
-            parameter.data.view(-1)[0] = float("nan")
+            parameter.data[0] = float("nan")
         if what.endswith("and a signal"):
             os.kill(os.getpid(), signal.SIGTERM)
 
