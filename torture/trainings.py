@@ -114,7 +114,7 @@ def signals(place: Path) -> Outcome:
     right, slowest, wrong = 0, 0.0, []
     for n in range(50):
         out, number = place / f"run{n}", (signal.SIGINT, signal.SIGTERM)[n % 2]
-        child = Child(program, "train", data, "--out", out, *QUICK, "--epochs", "100000", "--rescue", "off")
+        child = Child(program, "train", data, "--out", out, *QUICK, "--epochs", "100000", "--keep", "best", "--rescue", "off")
         _wait_for(out / "log.jsonl")
         time.sleep(chance.uniform(0, 0.3))
         sent = time.monotonic()
