@@ -41,7 +41,7 @@ fuzz: $(STAMP)  ## decode 100,000 mutated pictures (some minutes)
 	$(BIN)/python torture/fuzz.py
 
 torture: $(STAMP)  ## kills, flips, bombs and odd input by the hundred: a line a promise (a quarter of an hour)
-	$(BIN)/python torture/torture.py
+	OMP_WAIT_POLICY=passive $(BIN)/python torture/torture.py
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) dist build tapetum-demo .pytest_cache .mypy_cache .ruff_cache

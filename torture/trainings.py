@@ -27,9 +27,14 @@ _FULL: dict[str, Any] = {
 }
 
 
-def _train(data: Path, out: Path, threads: int = 1, at: Callable[[int], None] | None = None, **options: Any) -> None:
-    """A training without its drawings, on so many threads; `at` is called in each step with its number from 1."""
-    torch.set_num_threads(threads)
+def _train(
+    data: Path, out: Path, threads: int = 1, at: Callable[[int], None] | None = None, computing: int = 0, **options: Any
+) -> None:
+    """A training without its drawings, on so many threads (for computing, another number can be asked for).
+
+    `at` is called in each step with its number from 1.
+    """
+    torch.set_num_threads(computing or threads)
     for module, name in ((run, "curves"), (run, "write_report"), (judging, "prediction_grid")):
         setattr(module, name, lambda *_, **__: None)
     reading.num_cores = lambda: threads
@@ -86,24 +91,28 @@ def exact_resume(place: Path) -> Outcome:
 
 @row(19, "resumed on other threads and without the cache, a training ends with the same bits")
 def other_threads(place: Path) -> Outcome:
-    """One reading and computing thread, then two, then one; and the pictures kept decoded, then not."""
+    """One thread, then two, then one, for reading and for computing; and the pictures kept decoded, then not."""
     data = stripes(place / "data")
     in_child(_train, data, place / "whole", 1, seconds=120, **_FULL)
     whole = _outcome(place / "whole")
-    equal = []
-    for first, second in ((5, 8), (3, 6), (4, 12)):
-        out = place / f"broken{first}"
-        in_child(_train, data, out, 1, _signals_itself(signal.SIGTERM, first), seconds=120, **_FULL)
-        in_child(_train, data, out, 2, _signals_itself(signal.SIGTERM, second), seconds=120, resume=True)
-        in_child(_train, data, out, 1, seconds=120, resume=True)
-        equal.append(_outcome(out) == whole)
+    equal: dict[str, list[bool]] = {"reading": [], "computing": []}
+    for what, results in equal.items():
+        for first, second in ((5, 8), (3, 6), (4, 12)):
+            out, two = place / f"{what}{first}", {"computing": 2 if what == "computing" else 1}
+            in_child(_train, data, out, 1, _signals_itself(signal.SIGTERM, first), seconds=120, **_FULL)
+            in_child(_train, data, out, 2, _signals_itself(signal.SIGTERM, second), seconds=120, resume=True, **two)
+            in_child(_train, data, out, 1, seconds=120, resume=True)
+            results.append(_outcome(out) == whole)
     out = place / "uncached"
     in_child(_train, data, out, 1, _signals_itself(signal.SIGTERM, 6), seconds=120, **_FULL)
     in_child(_train, data, out, 1, seconds=120, resume=True, cache="off")
     # The file says with which settings it was made, so only its tensors are compared.
     weights = [load_file(folder / "model.safetensors") for folder in (place / "whole", out)]
-    equal.append(all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]))
-    return kept(sum(equal), 4, f"equal (threads 1 -> 2 -> 1 three times, cache -> none): {equal}")
+    uncached = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    return together(
+        *(kept(sum(results), 3, f"equal on {what} threads 1 -> 2 -> 1") for what, results in equal.items()),
+        (uncached, f"cache -> none {'equal' if uncached else 'differs'}"),
+    )
 
 
 @row(21, "on Ctrl-C or SIGTERM the step ends, its state is saved, and the program ends with 130 or 143")
@@ -114,7 +123,7 @@ def signals(place: Path) -> Outcome:
     right, slowest, wrong = 0, 0.0, []
     for n in range(50):
         out, number = place / f"run{n}", (signal.SIGINT, signal.SIGTERM)[n % 2]
-        child = Child(program, "train", data, "--out", out, *QUICK, "--epochs", "100000", "--rescue", "off")
+        child = Child(program, "train", data, "--out", out, *QUICK, "--epochs", "100000", "--keep", "best", "--rescue", "off")
         _wait_for(out / "log.jsonl")
         time.sleep(chance.uniform(0, 0.3))
         sent = time.monotonic()
@@ -176,7 +185,7 @@ def _poisoned(what: str, step: int) -> Callable[[Any, Any, Any], None]:
         if what.startswith("gradient"):  # the loss of this step is a number still
             parameter.register_hook(lambda gradient: gradient * float("inf"))
         else:
-            parameter.data.view(-1)[0] = float("nan")
+            parameter.data[0] = float("nan")
         if what.endswith("and a signal"):
             os.kill(os.getpid(), signal.SIGTERM)
 
