@@ -291,6 +291,24 @@ def test_members_are_resumed_where_they_stopped(stripes, tmp_path):
     assert logs[0] == logs[1]
 
 
+def test_a_run_is_resumed_with_as_many_threads_as_it_began_with(stripes, tmp_path):
+    """One thread sums in another order than two, so the bits would differ; the machine of this test may have but one core."""
+    now = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        whole = quick(stripes, tmp_path / "whole", epochs=2)
+        with interrupted_in_step(5):
+            quick(stripes, tmp_path / "broken", epochs=2)
+        torch.set_num_threads(1)
+        resumed = tapetum.train(stripes, tmp_path / "broken", resume=True, say=silent)
+        assert torch.get_num_threads() == 1
+        assert tensors(whole) == tensors(resumed)
+        torch.set_num_threads(1)
+        assert tensors(whole) != tensors(quick(stripes, tmp_path / "one", epochs=2))
+    finally:
+        torch.set_num_threads(now)
+
+
 def test_a_budgets_recipe_is_not_chosen_anew_when_it_is_resumed(stripes, tmp_path, monkeypatch):
     from tapetum.training import estimate
 

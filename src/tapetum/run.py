@@ -19,6 +19,7 @@
 The picture folder is only read.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -50,7 +51,7 @@ from tapetum.files import append_line, write_text
 from tapetum.inference.classifier import BATCH, MODEL_FILE, Classifier
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
-from tapetum.runfolder import claim, forget_checkpoints, recipe_of, refuse_changes, run_folder, write_beginning
+from tapetum.runfolder import as_many_threads, claim, forget_checkpoints, recipe_of, refuse_changes, run_folder, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, turning, unlabelled
 
 # How many pictures are looked at before a recipe is chosen.
@@ -110,7 +111,8 @@ def train(
             settings = settings_from({**before, **options}, "train()")
         if overwrite and not resume:
             forget_checkpoints(folder)
-        return _train(data, folder, resume, settings, say, begun)
+        with as_many_threads(folder) if resume else contextlib.nullcontext():
+            return _train(data, folder, resume, settings, say, begun)
 
 
 def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say: Callable[[str], None], begun: float) -> Run:

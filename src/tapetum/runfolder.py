@@ -89,8 +89,9 @@ def forget_checkpoints(folder: Path) -> None:
 
 def write_beginning(folder: Path, samples: Samples, table: Table, settings: Settings, recipe: Recipe, why: str) -> None:
     """The settings, the split and what was left out, before the first step."""
-    versions = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin), "why": why}
-    tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": versions}
+    about: dict[str, str | int] = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin)}
+    about |= {"threads": torch.get_num_threads(), "why": why}
+    tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": about}
     head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
     write_text(folder / "settings.toml", head + to_toml(tables))
     write_csv(folder / "splits.csv", _PARTS, _parts(table))
@@ -129,6 +130,21 @@ def _parts(table: Table) -> Iterator[tuple[str, str, str, str]]:
     readable = table.samples
     for name, label, split, row in zip(readable.names, readable.labels, readable.splits, table.rows, strict=True):
         yield name, readable.classes[label], split, table.pictures.hashes[row]
+
+
+@contextlib.contextmanager
+def as_many_threads(folder: Path) -> Iterator[int]:
+    """Compute with as many threads as the run in `folder` began with; the number is given.
+
+    Others would sum in another order, and the resumed training would not end with the same bits.
+    """
+    now = torch.get_num_threads()
+    then = read_table(folder / "settings.toml", "about").get("threads", now)
+    torch.set_num_threads(then)
+    try:
+        yield then
+    finally:
+        torch.set_num_threads(now)
 
 
 def recipe_of(folder: Path, settings: Settings) -> tuple[Recipe, str]:
