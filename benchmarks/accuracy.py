@@ -225,12 +225,13 @@ def write_table() -> None:
             spread = f"{accuracies.std(ddof=1) * 100:.1f} | {mean.low:.1%} to {mean.high:.1%}"
         else:
             spread = "- | -"
-        minutes = np.mean([entry["training_seconds"] for entry in entries]) / 60
+        known = [entry["training_seconds"] for entry in entries if entry["training_seconds"] is not None]
+        minutes = f"{np.mean(known) / 60:.1f} min" if known else "-"
         threads = "/".join(str(count) for count in sorted({entry["threads"] for entry in entries}))
         digits = 2 if track == "MNIST" else 1
         rows.append(
             f"| {track} | `{network}` | {options} | {accuracies.mean():.{digits}%} | {spread} | {len(entries)} "
-            f"| {entries[0]['n']:,} | {minutes:.1f} min | {threads} |"
+            f"| {entries[0]['n']:,} | {minutes} | {threads} |"
         )
     text = RESULTS.read_text(encoding="utf-8")
     before, _, rest = text.partition(MARKS[0])
