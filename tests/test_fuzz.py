@@ -1,5 +1,6 @@
 """A few mutated files, and the fuzz itself: it sees what it is there to see."""
 
+import mmap
 import os
 import resource
 import signal
@@ -62,7 +63,8 @@ def test_a_crash_a_hang_and_a_blow_up_are_named_and_the_rest_goes_on(monkeypatch
             case 5:
                 time.sleep(60)
             case 8:
-                large.append(np.ones(400 * 1024**2, np.uint8))
+                large.append(mmap.mmap(-1, 400 * 1024**2))  # new memory, however much was freed before
+                large[0].write(bytes(400 * 1024**2))
         return np.zeros((1, 1, 3), np.uint8)
 
     first = 0
@@ -80,6 +82,9 @@ def test_a_crash_a_hang_and_a_blow_up_are_named_and_the_rest_goes_on(monkeypatch
     assert [fault.split(" (")[0] for fault in tally.faults] == ["file 3", "file 5"]
     assert "crash, exit code -9" in tally.faults[0]
     assert "hang, over 3 s" in tally.faults[1]
+    asked = iter(range(6, 100))
+    calm = fuzz.fuzz(2, lambda line: None)
+    monkeypatch.setattr(fuzz, "MOST_MB", calm.megabytes[0] + 300)
     asked = iter(range(8, 100))
     assert len(fuzz.fuzz(2, lambda line: None).faults) == 1
     assert large == []  # it was the child's

@@ -53,11 +53,6 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
             say(f"  {samples.names[i]}: {bad[i]}")
         if len(bad) > 10:
             say(f"  and {len(bad) - 10:,} more, all in left_out.csv")
-    if len(bad) > settings.unreadable * len(samples):
-        raise UserError(
-            f"{len(bad):,} of {len(samples):,} files give no picture ({len(bad) / len(samples):.0%}): expected at most "
-            f"{settings.unreadable:.0%}. Look with `tapetum check`, mend them, or raise --unreadable."
-        )
     rows = np.array([i for i in range(len(samples)) if i not in bad], np.int64)
     readable = samples.select(rows)
     for name, count in readable.counts().items():
@@ -67,6 +62,11 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
                 f"class '{name}' has no readable picture ({samples.names[example]}: {bad[example]}): expected two or more. "
                 "Replace its files or remove the class."
             )
+    if len(bad) > settings.unreadable * len(samples):
+        raise UserError(
+            f"{len(bad):,} of {len(samples):,} files give no picture ({len(bad) / len(samples):.0%}): expected at most "
+            f"{settings.unreadable:.0%}. Look with `tapetum check`, mend them, or raise --unreadable."
+        )
     fold_N = np.full(len(readable), -1)
     if settings.split == "notes":
         readable = splits.notes_split(readable)
