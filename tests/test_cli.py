@@ -145,7 +145,7 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(place / "good.png")
     code, out, err = tapetum("predict", folder, place, "--out", tmp_path / "p.csv")
     assert code == 0
-    assert "1 files without a picture" in out
+    assert "1 file without a picture" in out
     assert "not predicted: broken.jpg: " in err
 
 

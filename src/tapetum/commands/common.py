@@ -26,6 +26,15 @@ def whole_number(name: str, value: int) -> None:
         raise UserError(f"--{name} is {value}: expected a whole number from 1.")
 
 
+def counted(count: int, thing: str) -> str:
+    """How many of a thing, in words.
+
+    >>> counted(1, "file"), counted(2000, "file")
+    ('1 file', '2,000 files')
+    """
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def dumps(value: Any) -> str:
     """One JSON object, letters as they are."""
     return json.dumps(value, ensure_ascii=False)

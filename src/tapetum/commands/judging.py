@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from tapetum.commands.common import Batch, Device, Json, Numbers, Reject, dumps, quoted, whole_number
+from tapetum.commands.common import Batch, Device, Json, Numbers, Reject, counted, dumps, quoted, whole_number
 from tapetum.config import read_table
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
@@ -180,6 +180,6 @@ def predict(
         print(dumps({**summary, "labels": {str(k): int(v) for k, v in counts.items()}}))
         return
     each = ", ".join(f"{label} {count:,}" for label, count in counts.items())
-    print(f"{len(found.names):,} pictures: {each}; {len(found.unreadable):,} files without a picture")
+    print(f"{counted(len(found.names), 'picture')}: {each}; {counted(len(found.unreadable), 'file')} without a picture")
     print(f"written:  {out}" + (f", {grid}" if grid is not None else ""))
     print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")

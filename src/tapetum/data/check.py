@@ -165,7 +165,7 @@ def _look(samples: Samples, pictures: Pictures, row: int) -> tuple[Header, bool,
 def _unreadable(samples: Samples, pictures: Pictures) -> Iterator[Finding]:
     bad = tuple((samples.names[i], reason) for i, reason in sorted(pictures.reasons.items()))
     if bad:
-        yield Finding("unreadable", "warning", f"{_files(len(bad))} without a picture; training leaves them out", bad)
+        yield Finding("unreadable", "warning", f"{_files(len(bad))} without a picture; training does without", bad)
     skipped = tuple(samples.store.skipped)
     if skipped:
         yield Finding("left-out", "warning", f"{_files(len(skipped))} not looked at (links, or nothing to read)", skipped)
