@@ -15,6 +15,7 @@ from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md"]
+OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
 
 
@@ -96,7 +97,7 @@ def test_the_python_that_a_page_shows_runs(page, place):
     assert scope["run"].folder == Path("runs/photos")
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md", "benchmarks/LOG.md"])
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS, "benchmarks/RESULTS.md", "benchmarks/LOG.md"])
 def test_every_link_leads_to_a_file(page):
     text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -119,7 +120,7 @@ def test_both_readmes_show_the_same_commands_and_figures():
 
 def test_every_make_target_that_a_page_names_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for page in [*PAGES, "CONTRIBUTING.md"]:
+    for page in [*PAGES, *OTHERS]:
         for block in blocks(page):
             named = re.findall(r"^make (\w+)", block, re.MULTILINE)
             assert set(named) <= targets
