@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +111,13 @@ def test_nothing_asks_the_network(script):
 
 def test_a_look_at_the_network_would_be_seen():
     assert "NETWORK" in offline("import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept OSError: pass")
+
+
+def test_the_wheel_holds_the_source_and_nothing_else(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=SOURCE.parent.parent, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        held = {name: file.read(name) for name in file.namelist() if ".dist-info/" not in name}
+    files = [path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert held == {path.relative_to(SOURCE.parent).as_posix(): path.read_bytes() for path in files}
