@@ -348,6 +348,15 @@ def test_networks_that_compare_the_pictures_of_a_batch_never_get_one_alone(strip
         quick(stripes, tmp_path / "other", model="lenet-now", batch=1)
 
 
+def test_what_would_spoil_a_training_is_told_before_it(stripes, tmp_path):
+    shutil.copy(stripes / "lying" / "lying.3.png", stripes / "upright" / "same.png")
+    told = []
+    tapetum.train(stripes, tmp_path / "run", say=told.append, **{**QUICK, "epochs": 1})
+    (serious,) = [line for line in told if line.startswith("serious: ")]
+    assert "tapetum check shows them" in serious
+    assert "label" in serious
+
+
 def test_too_many_files_without_a_picture_stop_before_anything_is_written(stripes, tmp_path):
     for number in range(20):  # of 80
         (stripes / "lying" / f"broken {number}.png").write_bytes(b"no picture")
