@@ -135,9 +135,9 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
     else:
         write_beginning(folder, samples, table, settings, recipe, why)
         if table.pictures.cached is not None:  # or all would be decoded once more
-            for found in check_pictures(samples, table.pictures).findings:
-                if found.harm == "serious":
-                    say(f"serious: {found.title} (tapetum check shows them)")
+            for finding in check_pictures(samples, table.pictures).findings:
+                if finding.harm == "serious":
+                    say(f"serious: {finding.title} (tapetum check shows them)")
     task = _task(table, recipe, preprocessing, settings, where, folder)
     _say_estimate(network, task, settings, say)
     if settings.minutes != "auto":
