@@ -1,5 +1,8 @@
 """Small pictures made for the test, a cache of its own for every test, and the real pictures where they are."""
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +53,23 @@ def encoded(picture, format="PNG", **options) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format, **options)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def interrupted_in_step(number):
+    """Ctrl-C during a training step, counted from 1."""
+    from tapetum.training import loop
+    from tapetum.training.signals import Interrupted
+
+    step, count = loop._step, [0]
+
+    def counted(*arguments):
+        count[0] += 1
+        if count[0] == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_step", counted)
+        with pytest.raises(Interrupted):
+            yield

@@ -106,6 +106,25 @@ def test_strangers_get_no_answer(tapetum, stripes, tmp_path):
     assert "0.031 or more" in sentence(tapetum("predict", run, strangers, "--out", out, "--reject", "0.01"))
 
 
+def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
+    def tree():
+        return {p: (p.read_bytes() if p.is_file() else None, p.stat().st_mtime_ns) for p in stripes.rglob("*")}
+
+    before, run = tree(), tmp_path / "run"
+    for command in (
+        ("check", stripes, "--out", tmp_path / "check.html"),
+        ("train", stripes, "--out", run, "--folds", "2", *QUICK),
+        ("labels", run, "--out", tmp_path / "labels.html", "--csv", tmp_path / "labels.csv"),
+        ("evaluate", run, stripes, "--out", tmp_path / "evaluated.csv"),
+        ("compare", run, run, stripes, "--out", tmp_path / "compared.csv"),
+        ("predict", run, stripes, "--out", tmp_path / "predicted.csv", "--grid", tmp_path / "grid.png"),
+    ):
+        code, _, _ = tapetum(*command)
+        # Both runs have seen all of these, so there is nothing to compare; the pictures are read all the same.
+        assert code == (2 if command[0] == "compare" else 0), command[0]
+        assert tree() == before, command[0]
+
+
 def test_json_is_one_object_and_nothing_else(tapetum, trained, stripes, tmp_path):
     folder, _ = trained
     found = json.loads(tapetum("evaluate", folder, stripes, "--json")[1])

@@ -1,12 +1,9 @@
 """The main job from end to end on small pictures made for the test: what it writes, what it refuses, what it repeats."""
 
-import contextlib
 import csv
 import json
-import os
 import re
 import shutil
-import signal
 import tomllib
 
 import numpy as np
@@ -16,12 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tapetum
+from conftest import interrupted_in_step
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
 from tapetum.inference.predict import predict_samples
-from tapetum.training import loop
-from tapetum.training.signals import Interrupted
 
 QUICK = dict(model="compact", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0, flip="on")
 
@@ -36,23 +32,6 @@ def quick(data, out, **options):
 
 def tensors(run):
     return {name: tensor.numpy().tobytes() for name, tensor in load_file(run.folder / "model.safetensors").items()}
-
-
-@contextlib.contextmanager
-def interrupted_in_step(number):
-    """Ctrl-C during a training step, counted from 1."""
-    step, count = loop._step, [0]
-
-    def counted(*arguments):
-        count[0] += 1
-        if count[0] == number:
-            os.kill(os.getpid(), signal.SIGINT)
-        step(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step", counted)
-        with pytest.raises(Interrupted):
-            yield
 
 
 def tree(folder):

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 import tapetum
-from conftest import write_stripes
+from conftest import interrupted_in_step, write_stripes
 from tapetum.errors import UserError
-from tapetum.training import loop, unlabelled
-from tapetum.training.signals import Interrupted
+from tapetum.training import unlabelled
 
 QUICK = dict(model="compact", size=32, epochs=4, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0, flip="on")
 
@@ -73,23 +72,10 @@ def test_a_heap_that_is_not_there_is_refused_before_anything_is_written(stripes,
 
 
 @pytest.mark.parametrize("step_number", [6, 19])
-def test_either_training_is_resumed_to_the_same_weights(stripes, heap, tmp_path, monkeypatch, step_number):
+def test_either_training_is_resumed_to_the_same_weights(stripes, heap, tmp_path, step_number):
     whole = train(stripes, tmp_path / "whole", heap)
-    step, count = loop._step, [0]
-
-    def counted(*arguments):
-        count[0] += 1
-        if count[0] == step_number:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
-        step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", counted)
-        with pytest.raises(Interrupted):
-            train(stripes, tmp_path / "broken", heap)
+    with interrupted_in_step(step_number):
+        train(stripes, tmp_path / "broken", heap)
     resumed = tapetum.train(stripes, tmp_path / "broken", resume=True, say=lambda line: None)
     for name, tensor in whole.classifier.network.state_dict().items():
         assert torch.equal(tensor, resumed.classifier.network.state_dict()[name]), name
