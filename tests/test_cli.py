@@ -68,6 +68,14 @@ def test_every_command_explains_itself(tapetum, command):
     assert f"usage: tapetum {command}" in out
 
 
+def test_a_prediction_loads_nothing_that_it_does_not_use(trained, stripes, tmp_path):
+    # Each of these takes half a second or more: torch's compiler, and libraries for trainings and pages.
+    script = "import sys; from tapetum.cli import run; run(sys.argv[1:]); print(*sys.modules)"
+    arguments = ["predict", trained[0], stripes, "--out", tmp_path / "p.csv"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert {"torch._dynamo", "sympy", "sklearn", "matplotlib", "torchvision"}.isdisjoint(done.stdout.split())
+
+
 def test_version(tapetum):
     assert tapetum("--version")[1].startswith("tapetum 0.")
 

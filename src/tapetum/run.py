@@ -56,6 +56,8 @@ from tapetum.training import checkpoint, estimate, loop, members, recipes, turni
 
 # How many pictures are looked at before a recipe is chosen.
 _LOOK = 32
+# A training of fewer steps is not worth measuring more than one beforehand.
+_MANY_STEPS = 300
 # Of a time budget, what is kept for evaluation and for writing the results.
 _RESERVE_SECONDS, _RESERVE_SHARE = 3.0, 0.02
 
@@ -168,7 +170,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
     if any(each.epoch == 0 for each in told):
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
-    classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where)
+    classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where, fast=task.fast)
     judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
     answered = judging.answers(classifier, table, tasks)
     calibrated = judging.calibrate(classifier, table, answered.get("val"), settings, say)
@@ -339,7 +341,8 @@ def _mixed(settings: Settings, where: torch.device) -> bool:
 
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
     recipe, steps = task.recipe, len(task.training)
-    seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed, task.fast)
+    times = 3 if steps * recipe.epochs > _MANY_STEPS else 1
+    seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed, task.fast, times)
     seconds *= steps * recipe.epochs * (settings.folds - 1 if settings.folds > 1 else settings.members)
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())

@@ -23,7 +23,7 @@ from tapetum.config import Fit, Views
 from tapetum.data.decode import BadPicture, decode, to_rgb
 from tapetum.data.prepare import Preprocessing, fit, reduce, to_input, views
 from tapetum.errors import UserError
-from tapetum.faster import for_inference
+from tapetum.faster import for_inference, rewritten
 from tapetum.inference.familiarity import Familiar, watched
 from tapetum.models.ensemble import Ensemble
 
@@ -63,9 +63,13 @@ def features(
     batches_BHWC: Iterable[np.ndarray],
     preprocessing: Preprocessing,
     on: torch.device,
+    fast: bool = True,
 ) -> list[torch.Tensor]:
-    """Features (V, N, C) of the last layer, for each of V views and N pictures; one tensor for each member of an ensemble."""
-    with watched(network) as watch:
+    """Features (V, N, C) of the last layer, for each of V views and N pictures; one tensor for each member of an ensemble.
+
+    `fast`: in the faster form of the network, which must not run anywhere else meanwhile.
+    """
+    with watched(network) as watch, rewritten(network, fast):
         rows = [each for _, each in _answers(network, batches_BHWC, preprocessing, on, watch)]
     return [torch.cat(parts, 1) for parts in zip(*rows, strict=True)]
 
