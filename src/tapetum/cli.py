@@ -23,6 +23,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": judging.evaluate,
     "compare": judging.compare,
     "predict": judging.predict,
+    "explain": looking.explain,
     "report": looking.report,
     "models": networks.models,
     "summary": networks.summary,

@@ -1,12 +1,14 @@
 """What a run learnt, to look at: report, explain."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from tapetum.commands.common import Json, dumps, quoted
+from tapetum.commands.common import Device, Json, counted, dumps, quoted, whole_number
 from tapetum.config import read_table
+from tapetum.errors import UserError
 from tapetum.files import refuse_inside
 
 
@@ -37,3 +39,43 @@ def report(
         return
     print(f"look at:  {page}")
     print(f"next:     tapetum explain {quoted(run)} PICTURES --out explained")
+
+
+def explain(
+    run: Positional[Path],
+    pictures: Positional[tuple[Path, ...]],
+    /,
+    out: Annotated[Path, arg(help="Folder to write; explain.html is the page.")] = Path("explained"),
+    target: Annotated[str | None, arg(name="class", help="Show what speaks for this class (default: for the answer).")] = None,
+    unit: Annotated[tuple[str, ...], arg(help="Show which pictures excite these units most, such as Conv2d-9:17.")] = (),
+    most: Annotated[int, arg(help="Pictures that get heat maps.")] = 6,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """What a run looks at in pictures, and what its layers have learnt: heat maps, filters, feature maps, exciting pictures.
+
+    Writes PNG files and one HTML page. The first picture is followed through the layers.
+
+    Args:
+        run: Run folder or model file.
+        pictures: Pictures, folders or archives of them.
+    """
+    from tapetum.data.sources import find_pictures
+    from tapetum.inference.classifier import load
+    from tapetum.looking.explain import explain as run_explanation
+
+    whole_number("most", most)
+    if not pictures:
+        raise UserError("no pictures given: expected files, folders or archives after the run folder.")
+    for place in pictures:
+        refuse_inside(out, place, "folder")
+    page, unreadable = run_explanation(load(run, device), find_pictures(pictures), out, target, unit, most)
+    for name, reason in unreadable:
+        print(f"not explained: {name}: {reason}", file=sys.stderr)
+    if json:
+        files = sorted(path.name for path in out.iterdir() if path.suffix == ".png")
+        print(dumps({"page": str(page), "files": files, "unreadable": dict(unreadable)}))
+        return
+    print(f"{counted(len(unreadable), 'file')} without a picture")
+    print(f"look at:  {page}")
+    print(f"next:     tapetum predict {quoted(run)} PICTURES")

@@ -47,7 +47,7 @@ def permutation_test(values: np.ndarray, in_first: np.ndarray, seed: int = 0, tr
 
 
 def filter_grid(columns: Sequence[np.ndarray], titles: Sequence[str], path: Path, per_row: int = 16) -> Path:
-    """Draw RGB filters (O, 3, H, W) into a PNG, each group under its title, the most colourful first.
+    """Draw RGB filters (O, 3, H, W) into a PNG, each group under its title, the most colourful first; grey ones (O, 1, H, W) in order.
 
     Each filter is scaled by its own largest weight, so that grey is zero and strong and weak filters show equally well.
     """

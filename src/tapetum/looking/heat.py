@@ -90,11 +90,10 @@ def _gradcam_of(network: torch.nn.Module, inputs_BCHW: torch.Tensor, classes: Se
 
 
 @torch.no_grad()
-def occlusion(network: torch.nn.Module, input_CHW: torch.Tensor, number: int) -> tuple[np.ndarray, int]:
+def occlusion(network: torch.nn.Module, input_CHW: torch.Tensor, number: int) -> np.ndarray:
     """How much of a class's probability goes when a place is covered (S, S), -1 to 1, mean over the windows that cover it.
 
-    The window is a sixth of the picture's side and moves by half of itself; it covers with the mean colour of the training (zero
-    in the network's input). Its side in pixels comes back too.
+    The window moves by half of itself, and covers with the mean colour of the training (zero in the network's input).
 
     Raises:
         UserError: captum is not installed.
@@ -103,17 +102,25 @@ def occlusion(network: torch.nn.Module, input_CHW: torch.Tensor, number: int) ->
     from captum.attr import Occlusion
 
     channels, side = input_CHW.shape[0], input_CHW.shape[-1]
-    window = max(1, round(side / _WINDOWS))
-    step = max(1, window // _STEPS)
+    covered, step = window(side), max(1, window(side) // _STEPS)
     lost_1CHW = Occlusion(lambda images_BCHW: torch.softmax(network(images_BCHW).float(), 1)).attribute(
         input_CHW[None],
-        sliding_window_shapes=(channels, window, window),
+        sliding_window_shapes=(channels, covered, covered),
         strides=(channels, step, step),
         target=int(number),
         baselines=0,
         perturbations_per_eval=_AT_ONCE,
     )
-    return lost_1CHW[0].mean(0).cpu().numpy(), window
+    return lost_1CHW[0].mean(0).cpu().numpy()
+
+
+def window(side: int) -> int:
+    """Side of the window that covers a part of a picture in `occlusion`, in pixels: a sixth of the picture's.
+
+    >>> window(224), window(4)
+    (37, 1)
+    """
+    return max(1, round(side / _WINDOWS))
 
 
 def painted(picture_HWC: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:

@@ -97,6 +97,7 @@ def write_report(
         story=story,
         name=folder.resolve().name,
         folder=shlex.quote(str(folder)),
+        in_python=repr(str(folder)),
         origin=shlex.quote(story.origin or "DATA"),
         classifier=classifier,
         about=about,

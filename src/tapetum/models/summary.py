@@ -7,6 +7,7 @@ formulas for output sizes, (W-F+2P)/S+1 for convolutions and IF/F for pools, wit
 import copy
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -104,7 +105,7 @@ def summarize(network: nn.Module, channels: int, size: int) -> Summary:
 
 @torch.no_grad()
 def follow(network: nn.Module, images_BCHW: torch.Tensor) -> list[Call]:
-    """The layers of `network` in the order in which they work on a batch, with what each makes of it; the network stays as it is.
+    """The layers of `network` in the order in which they work on a batch, with what each makes of it.
 
     Layers are modules without others inside; what `forward` does without one (a flatten, a sum) is not seen.
 
@@ -145,11 +146,20 @@ def last_convolution(network: nn.Module, channels: int, size: int) -> list[str]:
         for call in calls
         if "Conv" in type(call.module).__name__ and call.output.ndim == 4 and math.prod(call.output.shape[2:]) > 1
     ]
+    return in_columns(found[-1], found) if found else []
 
-    def in_column(layer: str) -> str:
-        return re.sub(r"^columns\.\d\.", "", layer)
 
-    return [layer for layer in found if in_column(layer) == in_column(found[-1])]
+def in_columns(layer: str, layers: Iterable[str]) -> list[str]:
+    """Of `layers` those that are `layer` itself, or the same in another column.
+
+    >>> in_columns("columns.1.conv5", ["columns.0.conv4", "columns.0.conv5", "columns.1.conv5"])
+    ['columns.0.conv5', 'columns.1.conv5']
+    """
+
+    def inside(name: str) -> str:
+        return re.sub(r"^columns\.\d\.", "", name)
+
+    return [name for name in layers if inside(name) == inside(layer)]
 
 
 def format_summary(summary: Summary) -> str:
