@@ -59,7 +59,7 @@ from tapetum.training import checkpoint, estimate, loop, members, recipes, turni
 # How many pictures are looked at before a recipe is chosen.
 _LOOK = 32
 # Of a time budget, what is kept for evaluation and for writing the results.
-_RESERVE_SECONDS, _RESERVE_SHARE = 3.0, 0.02
+_RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02
 
 
 @dataclass(frozen=True)

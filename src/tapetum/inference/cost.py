@@ -56,7 +56,7 @@ def read_cost(folder: Path) -> dict[str, Any]:
 
 
 def pictures_per_second(classifier: Classifier, samples: Samples) -> tuple[float, int]:
-    """How many pictures a second `predict` answers, from file to probabilities, and how many were timed; about a second's work."""
+    """How many pictures a second `predict` does, from file to probabilities, and how many were timed; takes about a second."""
     order = np.random.default_rng(0).permutation(len(samples))
     first = samples.select(order[:_FIRST])
     predict_samples(classifier, first)

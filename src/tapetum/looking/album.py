@@ -15,18 +15,19 @@ class Album:
     """Looks pictures up by the names that the run knows them by."""
 
     def __init__(self, data: Path | None, sha256: dict[str, str], samples: Samples | None = None) -> None:
-        """`data`: where the pictures are, if anybody knows; `sha256`: what each file was; `samples`: the same data, where they are at hand."""
+        """Look at `data`, if anybody knows where that is, or at the `samples` at hand; `sha256`: of each file, by name."""
         self.missing = ""
         """Why there are no pictures at all; empty where there are."""
         self._sha256, self._places = sha256, {}
-        if data is None and samples is None:
-            self.missing = "the run does not say where its pictures are."
-            return
         try:
-            self._samples = find_samples(data) if samples is None else samples
+            if samples is None:
+                if data is None:
+                    raise UserError("the run does not say where its pictures are.")
+                samples = find_samples(data)
         except UserError as error:
             self.missing = str(error)
             return
+        self._samples = samples
         self._places = {name: i for i, name in enumerate(self._samples.names)}
         if not self._places.keys() & sha256.keys():
             self.missing = f"{data} holds none of the run's pictures."

@@ -12,7 +12,6 @@ Of an ensemble, heat maps are those of all members together; filters, maps and u
 """
 
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from tapetum.looking import heat
 from tapetum.looking.filters import filter_grid
 from tapetum.looking.maps import drawn_maps, excitements, find_unit, unit_heat
 from tapetum.looking.pages import picture_url, small_url, write_html
-from tapetum.models.summary import follow, in_columns, last_convolution
+from tapetum.models.summary import Call, follow, in_columns, last_convolution
 
 # Pictures among which the most exciting are looked for, how many of them are shown for a unit, and how many units of the last
 # convolution are shown where none is asked for. Filters that are drawn; layers beyond which activations are left out.
@@ -71,7 +70,7 @@ class Shown:
 def explain(
     classifier: Classifier, samples: Samples, out: Path, target: str | None = None, units: Sequence[str] = (), most: int = 6
 ) -> tuple[Path, list[tuple[str, str]]]:
-    """Explain pictures into the folder `out`; the page's path and the files that gave no picture, with their reasons, come back.
+    """Explain pictures into the folder `out`; the page's path and the files that gave no picture, with reasons, come back.
 
     Args:
         classifier: the classifier.
@@ -99,18 +98,15 @@ def explain(
     looked = _look(classifier, names[:most], pictures[:most], inputs_NCHW[:most], target, out)
     maps = _maps(network, inputs_NCHW[:1], out)
     if not chosen and len(pictures) > 1:
-        chosen = _loudest(network, inputs_NCHW, classifier)
-    exciting = [
-        _exciting(network, inputs_NCHW, pictures, classifier, call.name, call.layer, number, out) for call, number in chosen
-    ]
-    side = classifier.preprocessing.size
+        chosen = _loudest(network, inputs_NCHW)
+    exciting = [_exciting(classifier, pictures, inputs_NCHW, call, number, out) for call, number in chosen]
     page = write_html(
         "explain.html",
         out / "explain.html",
         classifier=classifier,
         looked=looked,
         count=len(pictures),
-        window=heat.window(side),
+        window=heat.window(classifier.preprocessing.size),
         filters=_filters(network, classifier, out),
         maps=maps,
         exciting=exciting,
@@ -176,10 +172,10 @@ def _filters(network: torch.nn.Module, classifier: Classifier, out: Path) -> Sho
     preprocessing = classifier.preprocessing
     blank = torch.zeros(1, preprocessing.channels, preprocessing.size, preprocessing.size, device=classifier.device)
     calls = [call for call in follow(network, blank) if isinstance(call.module, torch.nn.Conv2d)]
-    if not calls or calls[0].module.weight.shape[1] != preprocessing.channels:
+    layers = in_columns(calls[0].layer, [call.layer for call in calls]) if calls else []
+    weights = [network.state_dict()[f"{layer}.weight"].float().cpu().numpy()[:_FILTERS] for layer in layers]
+    if not layers or weights[0].shape[1] != preprocessing.channels:
         return None
-    layers = in_columns(calls[0].layer, [call.layer for call in calls])
-    weights = [network.get_submodule(layer).weight.detach().float().cpu().numpy()[:_FILTERS] for layer in layers]
     height, width = weights[0].shape[2:]
     titles = [f"{layer}: {len(each)} filters of {height}x{width}" for layer, each in zip(layers, weights, strict=True)]
     # A grey filter is one that takes as much of each colour.
@@ -209,11 +205,11 @@ def _maps(network: torch.nn.Module, input_1CHW: torch.Tensor, out: Path) -> list
         path = out / f"maps-{i + 1:02d}-{call.name}.png"
         _write(picture, path)
         title = f"{call.name} ({call.layer}): {what}, from {least:.3g} (dark) to {largest:.3g} (bright)"
-        found.append(Shown(title, small_url(picture, max(_WIDE, 1)), path.name))
+        found.append(Shown(title, small_url(picture, min(_WIDE, max(picture.shape))), path.name))
     return found
 
 
-def _loudest(network: torch.nn.Module, inputs_NCHW: torch.Tensor, classifier: Classifier) -> list:
+def _loudest(network: torch.nn.Module, inputs_NCHW: torch.Tensor) -> list[tuple[Call, int]]:
     """The units of the last convolution that some picture excites most."""
     layers = last_convolution(network, inputs_NCHW.shape[1], inputs_NCHW.shape[-1])
     if not layers:
@@ -223,28 +219,22 @@ def _loudest(network: torch.nn.Module, inputs_NCHW: torch.Tensor, classifier: Cl
 
 
 def _exciting(
-    network: torch.nn.Module,
-    inputs_NCHW: torch.Tensor,
-    pictures: Sequence[np.ndarray],
-    classifier: Classifier,
-    name: str,
-    layer: str,
-    number: int,
-    out: Path,
+    classifier: Classifier, pictures: Sequence[np.ndarray], inputs_NCHW: torch.Tensor, call: Call, number: int, out: Path
 ) -> Shown:
     """The pictures that excite a unit most, side by side, with the place where they do."""
-    excited_N = excitements(network, inputs_NCHW, layer)[:, number]
+    network = members_of(classifier.network)[0]
+    excited_N = excitements(network, inputs_NCHW, call.layer)[:, number]
     rows = np.argsort(-excited_N, kind="stable")[:_EXCITING]
     views = [heat.shown(pictures[i], classifier.preprocessing) for i in rows]
-    heats = unit_heat(network, inputs_NCHW[torch.from_numpy(rows.copy())], layer, number)
+    heats = unit_heat(network, inputs_NCHW[torch.from_numpy(rows.copy())], call.layer, number)
     if heats is not None:
         views = [heat.painted(view, each) for view, each in zip(views, heats, strict=True)]
     gap = np.full((views[0].shape[0], 6, 3), 255, np.uint8)
     strip = np.concatenate([part for view in views for part in (view, gap)][:-1], 1)
-    path = out / f"unit-{re.sub(r'[^A-Za-z0-9.-]', '_', name)}-{number}.png"
+    path = out / f"unit-{call.name}-{number}.png"
     _write(strip, path)
     told = ", ".join(f"{excited_N[i]:.3g}" for i in rows)
-    return Shown(f"{name} ({layer}), unit {number}: {told}", small_url(strip, 3 * _WIDE // 2), path.name)
+    return Shown(f"{call.name} ({call.layer}), unit {number}: {told}", small_url(strip, 3 * _WIDE // 2), path.name)
 
 
 def _write(picture_HWC: np.ndarray, path: Path) -> None:

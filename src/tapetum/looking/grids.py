@@ -133,7 +133,7 @@ def draw_history(axes: Axes, history: Sequence[dict[str, Any]], name: str) -> No
     bands = [wilson(round(entry["val_accuracy"] * entry["val_n"]), entry["val_n"]) for entry in history]
     low, high = [band.low for band in bands], [band.high for band in bands]
     if len(epochs) == 1:
-        axes.errorbar(epochs, low, yerr=[[0], [high[0] - low[0]]], fmt="none", ecolor=SECOND, label="95 % interval")
+        axes.errorbar(epochs, low, yerr=np.array([[0], [high[0] - low[0]]]), fmt="none", ecolor=SECOND, label="95 % interval")
     else:
         axes.fill_between(epochs, low, high, color=SECOND, alpha=0.12, linewidth=0, label="95 % interval")
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))

@@ -51,7 +51,7 @@ def shown(picture_HWC: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     if one.fit != "center":  # its pictures have a size of their own in the square
         return fit(picture_HWC, one.at(side))
     square = fit(reduce(picture_HWC, one.reduce), one)
-    return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.NEAREST))
+    return np.array(Image.fromarray(square).resize((side, side), Image.Resampling.NEAREST))
 
 
 def gradcam(network: torch.nn.Module, inputs_BCHW: torch.Tensor, classes: Sequence[int]) -> np.ndarray:

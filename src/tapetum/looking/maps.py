@@ -21,7 +21,7 @@ _BATCH = 32
 
 
 def drawn_maps(output: torch.Tensor) -> np.ndarray | None:
-    """What a layer made of one picture, as a picture (uint8 RGB): its first 64 maps (1, M, H, W), or its units (1, M) as a bar code.
+    """What a layer made of one picture, as a picture (uint8 RGB): the first 64 of its maps (1, M, H, W), or its units (1, M).
 
     All of a layer have one scale, from its least number (dark) to its largest (bright). None for what is neither.
     """
@@ -87,7 +87,7 @@ def find_unit(network: torch.nn.Module, input_CHW: torch.Tensor, text: str) -> t
 
 @torch.no_grad()
 def excitements(network: torch.nn.Module, inputs_NCHW: torch.Tensor, layer: str) -> np.ndarray:
-    """How much each picture excites each unit of a layer (N, M): the largest number in its map, or the number of the unit itself."""
+    """How much each picture excites each unit of a layer (N, M): the largest number in its map, or the unit's own number."""
     found = []
     with _heard(network, layer) as heard:
         for batch_BCHW in inputs_NCHW.split(_BATCH):

@@ -37,7 +37,7 @@ def picture_url(picture: Path) -> str:
 
 
 def small_url(picture_HWC: np.ndarray, side: int = _SIDE) -> str:
-    """A picture (uint8 RGB) as a small JPEG in a data URL, its longer side `side` pixels; a tiny one is enlarged by a whole number."""
+    """A picture (uint8 RGB) as a JPEG in a data URL, its longer side `side` pixels or a little less; a tiny one is enlarged."""
     picture = Image.fromarray(picture_HWC)
     if (times := side // max(picture.size)) > 1:  # a digit of 8 pixels is a dot on a screen
         picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)

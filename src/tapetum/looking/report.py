@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run, in English or Korean: no script, no network, readable on a phone, in light and dark.
+"""One self-contained HTML page about a run, in English or Korean: no script, no network, for phone and desktop, light and dark.
 
 It is written from the run folder alone, after the training as well as years later. Where the pictures have gone meanwhile, or
 captum is not installed, the page says so and has the rest.
@@ -34,8 +34,8 @@ from tapetum.looking.sureness import draw_coverage, draw_reliability
 from tapetum.models.summary import format_summary, last_convolution, summarize
 
 LANGUAGES = ("en", "ko")
-# How many miniatures show what the data were, in all and of a class; how many mistakes, doubtful answers and doubtful labels stand
-# there; sides of their pictures in pixels.
+# How many miniatures show what the data were, in all and of a class; how many mistakes, doubtful answers and doubtful labels
+# stand there; sides of their pictures in pixels.
 _SHOWN, _SHOWN_OF_CLASS, _CASES, _SUSPECTS, _SIDE = 48, 6, 6, 12, 160
 # A drawing of more layers than this is no help; the table of the layers is.
 _MOST_LAYERS = 60
@@ -187,11 +187,8 @@ def _drawings(story: Story, answers: Answers | None) -> dict[str, Callable[[str]
     if story.history:
         found |= {name: functools.partial(draw_history, history=story.history, name=name) for name in ("loss", "accuracy")}
     if answers:
-        shown = {"labels_N": answers.labels_N, "probabilities_NK": answers.probabilities_NK}
-        found |= {
-            "reliability": functools.partial(draw_reliability, **shown),
-            "coverage": functools.partial(draw_coverage, **shown),
-        }
+        for name, draw in (("reliability", draw_reliability), ("coverage", draw_coverage)):
+            found[name] = functools.partial(draw, labels_N=answers.labels_N, probabilities_NK=answers.probabilities_NK)
     return {name: functools.partial(chart, draw) for name, draw in found.items()}
 
 
