@@ -35,8 +35,11 @@ def chart(draw: Callable[[Axes], None], alt: str) -> Markup:
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     # Its style sheet would be the whole page's; nothing refers to the names of groups; text has the page's font.
-    scraps = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| id=\"[A-Za-z0-9]+[._][A-Za-z0-9_]+\"| transform=\"rotate\(-0[^\"]*\""
-    drawn = re.sub(scraps + r"|font-family: [^;\"]*;?", "", drawn, flags=re.DOTALL)
+    for scrap in (
+        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->",
+        r' id="[A-Za-z0-9]+[._][A-Za-z0-9_]+"| transform="rotate\(-0[^"]*"|font-family: [^;"]*;?',
+    ):
+        drawn = re.sub(scrap, "", drawn, flags=re.DOTALL)
     drawn = re.sub(r"\s+", " ", drawn)
     for written, named in _COLOURS.items():
         drawn = drawn.replace(written, named)

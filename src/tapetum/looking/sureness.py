@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tapetum.evaluation.calibration import coverage_risk, reliability
 from tapetum.evaluation.metrics import wilson
@@ -91,4 +91,5 @@ def _axes(title: str) -> tuple[Axes, FigureCanvasAgg]:
 def _in_percent(axes: Axes) -> None:
     plain(axes)
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6))  # more would touch on a narrow page
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
