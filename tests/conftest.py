@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -44,6 +45,37 @@ def write_stripes(folder: Path, count: int = 40, seed: int = 0) -> Path:
             picture = 128 + 70 * picture[:, :, None] + generator.normal(0, 25, (40, 48, 3))
             Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / label / f"{label}.{number}.png")
     return folder
+
+
+def _trained(folder: Path, **options):
+    """A finished run of two classes, one of its files broken; the pictures lie beside it in `stripes`."""
+    import tapetum
+
+    write_stripes(folder / "stripes")
+    (folder / "stripes" / "lying" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    quick = dict(model="compact", size=32, batch=16, turn=0.0, crop_area=0.8, mixup=0.0, say=lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAPETUM_CACHE", str(folder / "cache"))
+        tapetum.train(folder / "stripes", folder / "run", **{**quick, **options})
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory):
+    """A run with a test part, to be looked at; a test that changes one takes `plain_copy`."""
+    return _trained(tmp_path_factory.mktemp("plain"), test=0.2, epochs=3)
+
+
+@pytest.fixture(scope="session")
+def crossed_run(tmp_path_factory):
+    """A cross-validation of two networks, trained too shortly to be always right."""
+    return _trained(tmp_path_factory.mktemp("crossed"), folds=2, epochs=1)
+
+
+@pytest.fixture
+def plain_copy(plain_run, tmp_path):
+    """A run to change; its pictures stay where they are."""
+    return shutil.copytree(plain_run, tmp_path / "run")
 
 
 def encoded(picture, format="PNG", **options) -> bytes:

@@ -14,7 +14,7 @@ from tapetum import textbook
 from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md"]
+PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md", "docs/looking.md"]
 OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
 

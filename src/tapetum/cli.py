@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from tapetum import __version__
-from tapetum.commands import judging, networks, training
+from tapetum.commands import judging, looking, networks, training
 from tapetum.config import read_settings
 from tapetum.errors import UserError
 
@@ -23,6 +23,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": judging.evaluate,
     "compare": judging.compare,
     "predict": judging.predict,
+    "explain": looking.explain,
+    "report": looking.report,
     "models": networks.models,
     "summary": networks.summary,
 }

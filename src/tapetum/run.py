@@ -13,6 +13,7 @@
       curves.png          the learning curves
       reliability.png     how often answers of each sureness are right
       coverage.png        how many are wrong, were only the surest given
+      cost.json           seconds, memory, pictures a second
       report.html         all of it on one page
       checkpoint/         the newest states, for --resume
 
@@ -48,6 +49,7 @@ from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import append_line, write_text
+from tapetum.inference import cost
 from tapetum.inference.classifier import BATCH, MODEL_FILE, Classifier
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
@@ -59,7 +61,7 @@ _LOOK = 32
 # A training of fewer steps is not worth measuring more than one beforehand.
 _MANY_STEPS = 300
 # Of a time budget, what is kept for evaluation and for writing the results.
-_RESERVE_SECONDS, _RESERVE_SHARE = 3.0, 0.02
+_RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,8 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
     classifier.save(folder / MODEL_FILE)
     write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
     curves(progress.history, folder / "curves.png")
-    write_report(folder, classifier, found, seconds, recipe, len(table.pictures.reasons))
+    cost.write_cost(folder, classifier, table.samples, seconds, time.monotonic() - begun)
+    write_report(folder, classifier=classifier, samples=samples)
     say(f"trained in {duration(seconds)}, all done in {duration(time.monotonic() - begun)}; written to {folder}")
     return Run(classifier, found, folder)
 
