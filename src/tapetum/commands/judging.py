@@ -70,7 +70,7 @@ def evaluate(
     the pictures that get an answer, and a class "neither" in the data holds pictures that should get none.
 
     Args:
-        run: Run folder or model file.
+        run: Run folder, model file or ONNX file.
         data: Labelled pictures, in any layout that `tapetum train` takes.
     """
     from tapetum.evaluation.evaluate import evaluate as run_evaluation
@@ -104,7 +104,7 @@ def compare(
     Pictures that one of them was trained on are left out.
 
     Args:
-        run_a: Run folder or model file.
+        run_a: Run folder, model file or ONNX file.
         run_b: Another of the same classes.
         data: Labelled pictures, in any layout that `tapetum train` takes.
     """
@@ -138,11 +138,11 @@ def predict(
     With --reject also its familiarity, the share of pictures of the known kind that are at least as strange.
 
     Args:
-        run: Run folder or model file.
+        run: Run folder, model file or ONNX file.
         pictures: Pictures, folders or archives of them.
     """
     from tapetum.data.sources import find_pictures
-    from tapetum.inference.classifier import load
+    from tapetum.inference.loading import load
     from tapetum.inference.predict import predict_samples, write_kaggle, write_predictions
 
     whole_number("batch", batch)

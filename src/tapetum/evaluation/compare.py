@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import judged_on
 from tapetum.evaluation.metrics import Estimate, accuracy, wilson
-from tapetum.inference.classifier import BATCH
+from tapetum.inference.answers import BATCH
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def compare(
     """Compare two runs on labelled pictures; those that either was trained on are left out.
 
     Args:
-        run_a, run_b: run folders or model files with the same classes.
+        run_a, run_b: run folders, model or ONNX files with the same classes.
         data, numbers, batch, on: as for `evaluate`.
 
     Raises:
