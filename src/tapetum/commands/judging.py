@@ -7,7 +7,6 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tapetum.commands.common import Batch, Device, Json, Numbers, Reject, counted, dumps, quoted, whole_number
-from tapetum.config import read_table
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
 
@@ -28,13 +27,10 @@ def labels(
         run: Run folder of `tapetum train DATA --folds 5`.
     """
     from tapetum.evaluation.labels import check_labels
+    from tapetum.evaluation.recorded import where_pictures
 
     found = check_labels(run)
-    if data is None:
-        about = read_table(run / "settings.toml", "about")
-        if "data" not in about:
-            raise UserError(f"{run / 'settings.toml'} does not say where the pictures are: expected --data FOLDER.")
-        data = Path(about["data"])
+    data = where_pictures(run, data)
     for path, what in ((out, "page"), (csv, "CSV file")):
         if path is not None:
             refuse_inside(path, data, what)

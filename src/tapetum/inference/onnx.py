@@ -152,10 +152,14 @@ def from_bytes(content: bytes, name: str) -> OnnxClassifier:
 
 
 def sealed(model: "ModelProto", about: Mapping[str, Any]) -> bytes:
-    """The bytes of an ONNX file: `model` with the JSON object `about` in its metadata, and the seal in that."""
-    properties = {_METADATA: json.dumps({"seal": NO_SEAL.decode(), **about}, allow_nan=False)}
-    for key, value in properties.items():
-        model.metadata_props.add(key=key, value=value)
+    """The bytes of an ONNX file: `model` with the JSON object `about` in its metadata, and the seal in that; changes `model`.
+
+    The class names stand under a key of their own too, `classes`, for other programs.
+    """
+    model.ClearField("metadata_props")
+    told = {_METADATA: {"seal": NO_SEAL.decode(), **about}, "classes": about["classes"]}
+    for key, value in told.items():
+        model.metadata_props.add(key=key, value=json.dumps(value, allow_nan=False))
     content = bytearray(model.SerializeToString(deterministic=True))
     start = content.index(_BEFORE_SEAL) + len(_BEFORE_SEAL)
     place = slice(start, start + len(NO_SEAL))
