@@ -57,11 +57,11 @@ def test_help_needs_no_torch():
     script += "print('LOADED', [m for m in ('torch', 'numpy', 'pandas', 'matplotlib', 'PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "LOADED []" in done.stdout
-    for command in ("demo", "train", "evaluate", "predict", "models", "summary"):
+    for command in ("demo", "train", "evaluate", "predict", "export", "models", "summary"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "labels", "evaluate", "predict", "models", "summary"])
+@pytest.mark.parametrize("command", ["demo", "train", "labels", "evaluate", "predict", "export", "models", "summary"])
 def test_every_command_explains_itself(tapetum, command):
     code, out, _ = tapetum(command, "--help")
     assert code == 0
@@ -118,6 +118,7 @@ def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
         ("evaluate", run, stripes, "--out", tmp_path / "evaluated.csv"),
         ("compare", run, run, stripes, "--out", tmp_path / "compared.csv"),
         ("predict", run, stripes, "--out", tmp_path / "predicted.csv", "--grid", tmp_path / "grid.png"),
+        ("export", run, "--onnx", tmp_path / "run.onnx", "--card", tmp_path / "README.md"),
     ):
         code, _, _ = tapetum(*command)
         # Both runs have seen all of these, so there is nothing to compare; the pictures are read all the same.

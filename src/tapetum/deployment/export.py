@@ -148,6 +148,7 @@ def export_onnx(
     refuse_inside(path, place, "ONNX file")
     part, own = own_predictions(run)
     samples = find_run_pictures(run, place, own.names)
+    refuse_changed(run, samples)
 
     say(f"making the graph of {classifier.network_name}")
     model = graph.to_onnx(classifier, uint8, familiar=not int8)
@@ -157,7 +158,6 @@ def export_onnx(
     plain = from_bytes(content, str(path))
     say(f"predicting the run's {len(samples):,} {part} pictures with it")
     found = predict_samples(plain, samples)
-    refuse_changed(run, found)
     if part == "folds":
         own = Recorded(own.names, own.classes, own.labels_N, predict_samples(classifier, samples).probabilities_NK)
     agreement = _agreement(part, own, found, familiarity_difference(classifier, plain, samples) if knows else None)

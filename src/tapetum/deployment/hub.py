@@ -22,7 +22,6 @@ from tapetum.inference.description import MODEL_FILE
 try:
     import huggingface_hub
     from huggingface_hub import ModelCard, ModelHubMixin
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 except ImportError:
     raise UserError(
         "repositories of models are made with huggingface_hub, which is not installed: pip install 'tapetum[hub]'."
@@ -56,7 +55,11 @@ class HubClassifier(ModelHubMixin, library_name="tapetum"):
             )
         try:
             return super().push_to_hub(repo_id, **options)
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
+        except UserError:
+            raise
+        except (
+            Exception
+        ) as error:  # the Hub's client lets out what its network library raises, which is not always the same one
             raise UserError(f"{repo_id} could not be written to the Hub: {_short(error)}. Nothing here was changed.") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -74,10 +77,10 @@ class HubClassifier(ModelHubMixin, library_name="tapetum"):
         known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
         try:
             file = huggingface_hub.hf_hub_download(model_id, MODEL_FILE, **{name: how[name] for name in known if name in how})
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        except Exception as error:  # as above
             raise UserError(
-                f"{model_id} is no folder here, and the Hub does not give its {MODEL_FILE}: {_short(error)}. Expected the folder "
-                "or repository of a tapetum model."
+                f"{model_id} is no folder here, and the Hub does not give its {MODEL_FILE}: {_short(error)}. Expected the "
+                "folder or repository of a tapetum model."
             ) from error
         return cls(load(file))
 

@@ -1,6 +1,7 @@
 """What a run has written of its pictures: the predictions behind its metrics, which picture trained, and where they lie."""
 
 import csv
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from tapetum.data.samples import Samples
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.files import no_formula, unguarded
-from tapetum.inference.predict import Predictions
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,17 @@ def find_run_pictures(run: Path, place: Path, names: list[str]) -> Samples:
     return samples.select(np.array([row[name] for name in names], np.int64))
 
 
-def refuse_changed(run: Path, found: Predictions) -> None:
-    """Raise a UserError if the pictures that were read are not those of the run, byte for byte."""
+def refuse_changed(run: Path, samples: Samples) -> None:
+    """Raise a UserError if the files of `samples` are not those of the run, byte for byte."""
     known = contents(run)
-    changed = [name for name, digest in zip(found.names, found.sha256, strict=True) if known.get(name, ("", ""))[1] != digest]
-    changed += [name for name, _ in found.unreadable]
+    changed = []
+    for i, name in enumerate(samples.names):
+        try:
+            digest = hashlib.sha256(samples.read(i)).hexdigest()
+        except OSError:
+            digest = "cannot be read"
+        if known.get(name, ("", ""))[1] != digest:
+            changed.append(name)
     if changed:
         raise UserError(
             f"{len(changed):,} pictures of {run} have changed since its training ({changed[0]}): expected the same files. Put "
