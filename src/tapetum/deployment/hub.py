@@ -70,19 +70,33 @@ class HubClassifier(ModelHubMixin, library_name="tapetum"):
         )
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **how: Any) -> "HubClassifier":
-        """Read a folder, or a repository of the Hub; its hash and content are checked as those of any model file."""
-        if Path(model_id).is_dir():
-            return cls(load(model_id))
-        known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "HubClassifier":
+        """Read a folder, or a repository of the Hub ("me/photos"); hash and content are checked as those of any model file.
+
+        Args:
+            pretrained_model_name_or_path: the folder or repository.
+            options: those of `huggingface_hub.ModelHubMixin.from_pretrained`, such as `revision` or `token`.
+
+        Raises:
+            UserError: neither is there, the Hub cannot be reached, or what is there is no model.
+        """
         try:
-            file = huggingface_hub.hf_hub_download(model_id, MODEL_FILE, **{name: how[name] for name in known if name in how})
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        except UserError:
+            raise
         except Exception as error:  # as above
             raise UserError(
-                f"{model_id} is no folder here, and the Hub does not give its {MODEL_FILE}: {_short(error)}. Expected the "
-                "folder or repository of a tapetum model."
+                f"{pretrained_model_name_or_path} is no folder here, and the Hub does not give it: {_short(error)}. Expected "
+                "the folder or repository of a tapetum model."
             ) from error
-        return cls(load(file))
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> "HubClassifier":
+        known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+        if Path(model_id).is_dir():
+            return cls(load(model_id))
+        how = {name: options[name] for name in known if name in options}
+        return cls(load(huggingface_hub.hf_hub_download(model_id, MODEL_FILE, **how)))
 
 
 def _short(error: Exception) -> str:
