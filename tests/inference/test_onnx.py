@@ -160,7 +160,7 @@ def test_tensors_elsewhere_are_found_in_every_corner(parsed, where):
         from_bytes(sealed(model, about), "it")
 
 
-def test_foreign_operators_and_graphs_that_loop_are_refused(parsed):
+def test_foreign_operators_functions_and_graphs_that_loop_are_refused(parsed):
     for change, told in (
         (lambda node: setattr(node, "domain", "com.microsoft"), "of com.microsoft"),
         (
@@ -172,6 +172,9 @@ def test_foreign_operators_and_graphs_that_loop_are_refused(parsed):
         change(model.graph.node[0])
         with pytest.raises(UserError, match=told):
             from_bytes(sealed(model, parsed[1]), "it")
+    parsed[0].functions.add(name="f", domain="d")
+    with pytest.raises(UserError, match="functions in it"):
+        from_bytes(sealed(*parsed), "it")
 
 
 def test_a_damaged_file_is_refused(finished, tmp_path):
@@ -229,6 +232,7 @@ def test_a_graph_that_is_none_of_ours_is_refused(parsed):
         lambda m: m.graph.output.reverse(),
         lambda m: m.graph.node.reverse(),
         lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 31),
+        lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 1),
         lambda m: setattr(m.opset_import[0], "version", 99),
     ):
         changed = copy.deepcopy(model)
