@@ -35,6 +35,24 @@ def stripes(tmp_path):
     return write_stripes(tmp_path / "stripes")
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A finished run that tells strangers, its pictures, and its ONNX file into which uint8 squares go."""
+    import tapetum
+    from tapetum.deployment.export import export_onnx
+
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAPETUM_CACHE", str(root / "cache"))
+        data = write_stripes(root / "stripes")
+        quick = dict(
+            model="lenet-table", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0
+        )
+        run = tapetum.train(data, root / "run", val=0.4, views="mirror", say=lambda line: None, **quick).folder
+    export_onnx(run, root / "stripes.onnx", uint8=True)
+    return run, data, root / "stripes.onnx"
+
+
 def write_stripes(folder: Path, count: int = 40, seed: int = 0) -> Path:
     generator = np.random.default_rng(seed)
     for label, axis in (("lying", 0), ("upright", 1)):

@@ -57,12 +57,12 @@ def test_help_needs_no_torch():
     script += "print('LOADED', [m for m in ('torch', 'numpy', 'pandas', 'matplotlib', 'PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "LOADED []" in done.stdout
-    for command in ("demo", "train", "evaluate", "predict", "models", "summary"):
+    for command in ("demo", "train", "evaluate", "predict", "export", "models", "summary"):
         assert command in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "labels", "evaluate", "predict", "explain", "report", "models", "summary"]
+    "command", ["demo", "train", "labels", "evaluate", "predict", "explain", "report", "export", "models", "summary"]
 )
 def test_every_command_explains_itself(tapetum, command):
     code, out, _ = tapetum(command, "--help")
@@ -130,6 +130,7 @@ def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
         ("predict", run, stripes, "--out", tmp_path / "predicted.csv", "--grid", tmp_path / "grid.png"),
         ("explain", run, stripes, "--out", tmp_path / "explained", "--most", "1"),
         ("report", run, "--data", stripes),
+        ("export", run, "--onnx", tmp_path / "run.onnx", "--card", tmp_path / "README.md"),
     ):
         code, _, _ = tapetum(*command)
         # Both runs have seen all of these, so there is nothing to compare; the pictures are read all the same.
@@ -214,7 +215,7 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
         (["predict", "{tmp}/photo.jpg", "{data}"], "is not a tapetum file"),
         (["predict", "{tmp}/none", "{data}"], "does not exist"),
         (["evaluate", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
-        (["labels", "{tmp}/empty"], "holds no predictions.csv: expected the folder of a finished run made with --folds"),
+        (["labels", "{tmp}/empty"], "holds no predictions.csv: expected the folder of a finished run"),
         (["report", "{tmp}/empty"], "holds no model.safetensors: expected the folder of a finished run"),
         (["explain", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
         (["explain", "{tmp}/none"], "no pictures given"),

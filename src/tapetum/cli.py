@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from tapetum import __version__
-from tapetum.commands import judging, looking, networks, training
+from tapetum.commands import deploying, judging, looking, networks, training
 from tapetum.config import read_settings
 from tapetum.errors import UserError
 
@@ -25,6 +25,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": judging.predict,
     "explain": looking.explain,
     "report": looking.report,
+    "export": deploying.export,
     "models": networks.models,
     "summary": networks.summary,
 }

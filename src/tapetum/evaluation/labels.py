@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tapetum.errors import UserError
-from tapetum.evaluation.answers import read_answers
 from tapetum.evaluation.metrics import Estimate, accuracy
+from tapetum.evaluation.recorded import recorded
 from tapetum.files import write_csv
 
 
@@ -134,13 +134,10 @@ def in_doubt(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:
 
 def judged(run: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray]:
     """Names, classes, labels (N,) and probabilities (N, K) of the pictures that were left out by one network each."""
-    if not (run / "predictions.csv").exists():
-        raise UserError(f"{run} holds no predictions.csv: expected the folder of a finished run made with --folds.")
-    classes, parts = read_answers(run)
-    if "folds" not in parts:
+    found = recorded(run).get("folds")
+    if found is None:
         raise UserError(
             f"{run} was trained without --folds, so its networks may know the labels by heart: expected a run in which each "
             "picture was left out by one network. Make one with: tapetum train DATA --folds 5"
         )
-    found = parts["folds"]
-    return found.names, classes, found.labels_N, found.probabilities_NK
+    return found.names, found.classes, found.labels_N, found.probabilities_NK

@@ -15,7 +15,8 @@ import torch
 from tapetum import device
 from tapetum.data.samples import Samples
 from tapetum.files import write_text
-from tapetum.inference.classifier import BATCH, Classifier
+from tapetum.inference.answers import BATCH
+from tapetum.inference.classifier import Classifier
 from tapetum.inference.predict import predict_samples
 
 COST_FILE = "cost.json"

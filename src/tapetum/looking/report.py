@@ -19,9 +19,10 @@ from markupsafe import Markup
 from tapetum.config import Settings
 from tapetum.data.samples import Samples
 from tapetum.errors import UserError
-from tapetum.evaluation.answers import Answers
 from tapetum.evaluation.labels import LabelCheck, check_labels
-from tapetum.inference.classifier import MODEL_FILE, Classifier
+from tapetum.evaluation.recorded import Recorded
+from tapetum.inference.classifier import Classifier
+from tapetum.inference.description import MODEL_FILE
 from tapetum.inference.familiarity import members_of
 from tapetum.looking import heat
 from tapetum.looking.album import Album
@@ -122,7 +123,7 @@ def write_report(
     )
 
 
-def _worth_a_look(answers: Answers) -> tuple[list[int], list[int]]:
+def _worth_a_look(answers: Recorded) -> tuple[list[int], list[int]]:
     """The surest of the wrong answers, and the least sure of all others: their rows."""
     sure_N = answers.probabilities_NK.max(1)
     wrong_N = answers.probabilities_NK.argmax(1) != answers.labels_N
@@ -130,7 +131,7 @@ def _worth_a_look(answers: Answers) -> tuple[list[int], list[int]]:
     return worst, [int(i) for i in np.argsort(sure_N, kind="stable") if i not in worst][:_CASES]
 
 
-def _cases(story: Story, album: Album, answers: Answers, rows: Sequence[int]) -> tuple[list[Case], str]:
+def _cases(story: Story, album: Album, answers: Recorded, rows: Sequence[int]) -> tuple[list[Case], str]:
     """The answers of these rows, and what keeps them from having heat maps: "captum", "layer", or nothing."""
     pictures = {i: picture for i in rows if (picture := album.picture(answers.names[i])) is not None}
     heats, without = _heats(story.classifier, answers, pictures)
@@ -147,7 +148,7 @@ def _cases(story: Story, album: Album, answers: Answers, rows: Sequence[int]) ->
     return found, without
 
 
-def _heats(classifier: Classifier, answers: Answers, pictures: dict[int, np.ndarray]) -> tuple[dict[int, np.ndarray], str]:
+def _heats(classifier: Classifier, answers: Recorded, pictures: dict[int, np.ndarray]) -> tuple[dict[int, np.ndarray], str]:
     """Heat (S, S) of the answer to each picture, by the networks that gave it."""
     try:
         heat.refuse_without_captum()
@@ -181,7 +182,7 @@ def _miniatures(story: Story, album: Album) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _drawings(story: Story, answers: Answers | None) -> dict[str, Callable[[str], Markup]]:
+def _drawings(story: Story, answers: Recorded | None) -> dict[str, Callable[[str], Markup]]:
     """The charts, as functions of the sentence that stands for them; where their figures are missing, there is none."""
     found: dict[str, Callable] = {}
     if story.history:

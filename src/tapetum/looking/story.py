@@ -9,10 +9,11 @@ from typing import Any
 from tapetum.config import read_table
 from tapetum.data.samples import SPLITS
 from tapetum.errors import UserError
-from tapetum.evaluation.answers import Answers, read_answers
+from tapetum.evaluation.recorded import Recorded, recorded
 from tapetum.files import read_csv, unguarded
-from tapetum.inference.classifier import MODEL_FILE, Classifier, load
+from tapetum.inference.classifier import Classifier, load
 from tapetum.inference.cost import read_cost
+from tapetum.inference.description import MODEL_FILE
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Story:
     """Of every such file, by path."""
     left_out: list[list[str]]
     """Path and reason of every file that gave no picture."""
-    answers: dict[str, Answers]
+    answers: dict[str, Recorded]
     """By part: "folds", "val", "test"; as far as there are any."""
     cost: dict[str, Any]
 
@@ -77,7 +78,7 @@ def read_story(folder: Path, classifier: Classifier | None = None) -> Story:
             pictures=pictures,
             sha256={path: digest for path, _, _, digest in table},
             left_out=[[unguarded(path), reason] for path, reason in _rows(folder / "left_out.csv")],
-            answers=read_answers(folder)[1] if (folder / "predictions.csv").exists() else {},
+            answers=recorded(folder) if (folder / "predictions.csv").exists() else {},
             cost=read_cost(folder),
         )
     except (OSError, ValueError, csv.Error) as error:

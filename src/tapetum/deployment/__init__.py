@@ -1,0 +1,1 @@
+"""A classifier for others: as ONNX, as a model card, as a repository."""
