@@ -1,0 +1,1 @@
+"""A trained classifier handed to others: served over HTTP."""
