@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -71,6 +72,7 @@ def create_app(service: Service, token: str = "") -> Guard:
     _add_states(app, service)
     _add_page(app)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Gone, _hung_up)
     return Guard(app, service, token, route_paths(app))
@@ -78,17 +80,18 @@ def create_app(service: Service, token: str = "") -> Guard:
 
 def _add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/v1/predict", openapi_extra=_PICTURES, responses=_REFUSALS)
-    async def predict(request: Request) -> Response:
+    async def predict(request: Request, each: bool = False) -> Response:
         """Name what is in one or many pictures.
 
         For each: its name, the label, its probability, those of all classes, and, where strangers are rejected, its
-        familiarity; or an error with the reason why it is no picture. `model` is the SHA-256 of the model's file.
+        familiarity; or an error with the reason why it is no picture. If none of them is one, the status is 422; with `each` it
+        is 200 all the same. `model` is the SHA-256 of the model's file.
         """
         pictures = await _received(request)
         state = request.scope["state"]
         answers = await service.predict(pictures, lambda: state.get("gone", False))
         found = {"model": service.model["model"], "answers": answers}
-        if all("error" in answer for answer in answers):
+        if not each and all("error" in answer for answer in answers):
             reason = answers[0]["error"]["message"]
             what = "this is not a picture that can be read" if len(answers) == 1 else "none is a picture that can be read"
             return Json({**error(422, f"{what}: {reason}"), **found}, 422)
@@ -112,12 +115,14 @@ def _add_states(app: FastAPI, service: Service) -> None:
         """What answers: fingerprint, network, classes, measured accuracy, limits."""
         return Json(service.model)
 
-    @app.api_route("/healthz", methods=["GET", "HEAD"], operation_id="healthz")
+    @app.head("/healthz", include_in_schema=False)
+    @app.get("/healthz")
     async def healthz() -> Response:
         """200 as long as the server lives."""
         return Json({"alive": True})
 
-    @app.api_route("/readyz", methods=["GET", "HEAD"], operation_id="readyz")
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz")
     async def readyz() -> Response:
         """200 if it answers pictures; 503 while it gets ready, and from a signal to stop on."""
         ready = service.ready and not service.draining
@@ -196,6 +201,11 @@ async def _start(service: Service) -> None:
 
 async def _refused(request: Request, refusal: Any) -> Response:
     return failure(refusal)
+
+
+async def _invalid(request: Request, reason: Any) -> Response:
+    names = ", ".join(sorted({str(each["loc"][-1])[:80] for each in reason.errors()}))
+    return failure(HTTPException(400, f"{names}: not what /openapi.json expects."))
 
 
 async def _hung_up(request: Request, reason: Exception) -> Response:

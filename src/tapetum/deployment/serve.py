@@ -106,6 +106,9 @@ def _work(serving: Serving, sock: socket.socket, token: str, made: bool, announc
     from tapetum.deployment.service import Service
 
     _more_files()
+    # Each operation of the network gives the interpreter away and wants it back. By default the loop, busy with refusals, may
+    # keep it for 5 ms each time.
+    sys.setswitchinterval(0.0002)
     limits = serving.limits
     service = Service(answerer, serving.run, serving.reject, serving.queue, serving.workers, limits)
     if announce:

@@ -22,8 +22,9 @@ from tapetum.deployment.heat import heat_of
 from tapetum.deployment.limits import Limits
 from tapetum.deployment.metrics import Metrics
 
-# Places in a standing queue, for each core: one picture in its decoder, one in the network, and the next.
-_FEW = 3
+# Places in a standing queue, for each core: one picture in the network and the next in its decoder. So nobody waits for more than
+# one other.
+_FEW = 2
 _Gone = Callable[[], bool]
 
 
