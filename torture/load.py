@@ -19,9 +19,12 @@ import numpy as np
 _SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 
+BROKEN, REFUSED = 0, -1
+
+
 @dataclass(frozen=True)
 class Reply:
-    """An answer; `status` 0: the connection broke or was refused before there was one."""
+    """An answer; status BROKEN: the connection broke before there was one; REFUSED: there was no connection."""
 
     status: int
     seconds: float
@@ -32,7 +35,9 @@ class Reply:
 
 
 @contextlib.contextmanager
-def served(run: Path, *flags: object, cores: Sequence[int] = (), patience: float = 120) -> Iterator[tuple[int, subprocess.Popen]]:
+def served(
+    run: Path, *flags: object, cores: Sequence[int] = (), patience: float = 120
+) -> Iterator[tuple[int, subprocess.Popen]]:
     """`tapetum serve RUN` on a free port, ready; the port and the process. It is ended afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -102,17 +107,20 @@ class Client:
     async def ask(self, request: bytes, number: int = 0, begun: float | None = None) -> Reply:
         """Send a request and read its answer; its time counts from `begun` (time.perf_counter)."""
         begun = time.perf_counter() if begun is None else begun
-        try:
-            if self._streams is None:
+        if self._streams is None:
+            try:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
-            reader, writer = self._streams
+            except OSError:
+                return Reply(REFUSED, time.perf_counter() - begun, number=number)
+        reader, writer = self._streams
+        try:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", head)
             body = await reader.readexactly(int(length[1])) if length else b""
         except (OSError, EOFError, asyncio.LimitOverrunError):
             self.close()
-            return Reply(0, time.perf_counter() - begun, number=number)
+            return Reply(BROKEN, time.perf_counter() - begun, number=number)
         if b"connection: close" in head:
             self.close()
         return Reply(int(head[9:12]), time.perf_counter() - begun, head, body, number)
@@ -199,3 +207,24 @@ def _resident(pid: int) -> float:
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     return 0.0
+
+
+async def until_stopped(port: int, requests: Sequence[bytes], process: subprocess.Popen, clients: int = 12) -> list[Reply]:
+    """SIGTERM while clients ask, half of them on new connections each time; every answer, up to the first refusal of each."""
+
+    async def work(start: int, keeps: bool) -> list[Reply]:
+        client, found = Client(port), []
+        for number in range(start, 10**9):
+            found.append(await client.ask(requests[number % len(requests)], number))
+            if found[-1].status in (BROKEN, REFUSED):
+                return found
+            if not keeps:
+                client.close()
+        return found
+
+    async def stop() -> None:
+        await asyncio.sleep(0.7)
+        process.send_signal(signal.SIGTERM)
+
+    *done, _ = await asyncio.gather(*(work(n, n % 2 == 0) for n in range(clients)), stop())
+    return [reply for each in done for reply in each]

@@ -13,7 +13,9 @@ from tapetum.errors import UserError
 def serve(
     run: Positional[Path],
     /,
-    host: Annotated[str, arg(help="Address to listen on; any but a loopback address asks everybody for a token.")] = "127.0.0.1",
+    host: Annotated[
+        str, arg(help="Address to listen on; any but a loopback address asks everybody for a token.")
+    ] = "127.0.0.1",
     port: Annotated[int, arg(help="Port to listen on; 0 takes a free one.")] = 8000,
     workers: Annotated[int, arg(help="Processes that share the port, each with the model in its memory.")] = 1,
     token: Annotated[str, arg(help="What everybody must know who asks; better in the environment, as TAPETUM_TOKEN.")] = "",

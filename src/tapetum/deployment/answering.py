@@ -57,4 +57,4 @@ def fingerprint(run: Path) -> str:
 
 def preparation(answerer: Answerer) -> Prepare:
     """`answerer.prepare` without its network, so that another process can have it for a few bytes."""
-    return partial(type(answerer).prepare, SimpleNamespace(preprocessing=answerer.preprocessing))  # type: ignore[arg-type]
+    return partial(type(answerer).prepare, SimpleNamespace(preprocessing=answerer.preprocessing))

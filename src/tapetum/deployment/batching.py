@@ -1,7 +1,7 @@
 """From many requests at once to few computations, and back: each picture gets the answer that was computed from it.
 
-No request waits for others to come: while one batch is computed the next one gathers. So a lone picture is answered at once, and
-the fuller the house, the larger the batches.
+No request waits for others to come: while one batch is computed the next one gathers. So a lone picture is answered at once,
+and the fuller the house, the larger the batches.
 """
 
 import asyncio

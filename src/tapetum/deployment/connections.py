@@ -123,8 +123,10 @@ class Server(uvicorn.Server):
             await asyncio.sleep(_NOTICE_SECONDS)
         # Connections that the system has accepted and we have not seen yet would break. No await comes before the closing.
         at_the_door = [connection for sock in sockets or [] for connection in _waiting_at(sock)]
-        for listening in (*self.servers, *(sockets or [])):
-            listening.close()
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
         loop = asyncio.get_running_loop()
         for connection in at_the_door:
             await loop.connect_accepted_socket(self._protocol, connection)

@@ -93,9 +93,7 @@ class Decoders:
 class _Decoder:
     """One process and the way to it."""
 
-    def __init__(
-        self, process: multiprocessing.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, process: multiprocessing.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._process, self._reader, self._writer = process, reader, writer
 
     async def ask(self, data: bytes) -> tuple[bytes, bytes]:

@@ -20,11 +20,13 @@ class Metrics:
     def __init__(self, workers: int) -> None:
         own = prometheus.CollectorRegistry()
         shared = None if workers > 1 else own
-        self.requests = prometheus.Counter(
-            "tapetum_requests", "Answered requests", ["route", "status"], registry=own
-        )
+        self.requests = prometheus.Counter("tapetum_requests", "Answered requests", ["route", "status"], registry=own)
         self.seconds = prometheus.Histogram(
-            "tapetum_request_seconds", "From a request's head to the end of its answer", ["route"], registry=own, buckets=_SECONDS
+            "tapetum_request_seconds",
+            "From a request's head to the end of its answer",
+            ["route"],
+            registry=own,
+            buckets=_SECONDS,
         )
         self.pictures = prometheus.Counter(
             "tapetum_pictures", "Pictures by what came of them: answered, neither, unreadable", ["result"], registry=own

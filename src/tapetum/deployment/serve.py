@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,10 +16,15 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tapetum.deployment.limits import Limits
 from tapetum.errors import UserError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from tapetum.deployment.service import Service
 
 # A worker that ends within so many seconds of its start, so many times in a row, would do so for ever.
 _SOON, _OFTEN = 10.0, 3
@@ -99,21 +105,30 @@ def _work(serving: Serving, sock: socket.socket, token: str, made: bool, announc
     answerer = load_any(serving.run)
     answerer.refuse_reject(serving.reject)
 
-    import uvicorn
-
-    from tapetum.deployment.connections import Server, connection_class
-    from tapetum.deployment.routes import create_app
+    from tapetum.deployment.connections import Server
     from tapetum.deployment.service import Service
 
     _more_files()
     # Each operation of the network gives the interpreter away and wants it back. By default the loop, busy with refusals, may
     # keep it for 5 ms each time.
     sys.setswitchinterval(0.0002)
-    limits = serving.limits
-    service = Service(answerer, serving.run, serving.reject, serving.queue, serving.workers, limits)
+    service = Service(answerer, serving.run, serving.reject, serving.queue, serving.workers, serving.limits)
     if announce:
         service.on_ready = lambda: _announce(serving, sock, service.model, token if made else "", bool(token))
-    config = uvicorn.Config(
+    Server(configured(service, token), service).run([sock])
+    if service.failed is not None:
+        raise service.failed
+
+
+def configured(service: "Service", token: str) -> "uvicorn.Config":
+    """uvicorn's settings for a service."""
+    import uvicorn
+
+    from tapetum.deployment.connections import connection_class
+    from tapetum.deployment.routes import create_app
+
+    limits = service.limits
+    return uvicorn.Config(
         create_app(service, token),
         http=connection_class(limits),
         ws="none",
@@ -126,9 +141,6 @@ def _work(serving: Serving, sock: socket.socket, token: str, made: bool, announc
         timeout_keep_alive=limits.idle_seconds,
         timeout_graceful_shutdown=int(limits.draining_seconds),
     )
-    Server(config, service).run([sock])
-    if service.failed is not None:
-        raise service.failed
 
 
 def _supervise(serving: Serving, sock: socket.socket, token: str, made: bool) -> int:
@@ -174,7 +186,12 @@ def _worker(serving: Serving, sock: socket.socket, token: str, made: bool, annou
     """One worker process. It ends with its supervisor."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os.kill(os.getpid(), signal.SIGTERM)), daemon=True).start()
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, daemon=True).start()
     try:
         _work(serving, sock, token, made, announce)
     except UserError as error:
@@ -186,13 +203,11 @@ def _worker(serving: Serving, sock: socket.socket, token: str, made: bool, annou
 
 def _announce(serving: Serving, sock: socket.socket, model: dict[str, Any], made: str, guarded: bool) -> None:
     """Say where it is, how to try it, and how to end it."""
-    from tapetum.commands.common import dumps
-
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, f"[{host}]" if ":" in host else host)
     url = f"http://{host}:{port}"
     if serving.json:
-        print(dumps({"url": url, "model": model["model"], "token": made}), flush=True)
+        print(json.dumps({"url": url, "model": model["model"], "token": made}, ensure_ascii=False), flush=True)
         return
     classes = ", ".join(model["classes"][:6]) + (", ..." if len(model["classes"]) > 6 else "")
     key = ' -H "Authorization: Bearer $TAPETUM_TOKEN"' if guarded else ""

@@ -22,8 +22,8 @@ from tapetum.deployment.heat import heat_of
 from tapetum.deployment.limits import Limits
 from tapetum.deployment.metrics import Metrics
 
-# Places in a standing queue, for each core: one picture in the network and the next in its decoder. So nobody waits for more than
-# one other.
+# Places in a standing queue, for each core: one picture in the network and the next in its decoder. So nobody waits for more
+# than one other.
 _FEW = 2
 _Gone = Callable[[], bool]
 

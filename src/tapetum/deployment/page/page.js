@@ -104,13 +104,13 @@ function showAnswer(card, part, file, name, found) {
 }
 
 function bar(kind, share) {
-  const [line, words, number, meter] = ["li", "span", "span", "meter"].map((tag) => document.createElement(tag));
+  const [line, words, number, track, filled] = ["li", "span", "span", "div", "i"].map((tag) => document.createElement(tag));
   words.textContent = kind;
   number.className = "percent";
   speak(number, () => percent(share));
-  meter.value = share;
-  meter.setAttribute("aria-label", kind);
-  line.append(words, number, meter);
+  filled.style.width = share * 100 + "%";
+  track.append(filled);
+  line.append(words, number, track);
   return line;
 }
 
