@@ -7,8 +7,8 @@ from pathlib import Path
 
 import load
 from tapetum.deployment import connections, serve, service
-from tapetum.deployment.answering import load_any
 from tapetum.deployment.limits import Limits
+from tapetum.inference.loading import load as load_any
 
 
 class Running:

@@ -202,7 +202,7 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
         (["predict", "{tmp}/photo.jpg", "{data}"], "is not a tapetum file"),
         (["predict", "{tmp}/none", "{data}"], "does not exist"),
         (["evaluate", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
-        (["labels", "{tmp}/empty"], "holds no predictions.csv: expected the folder of a finished run made with --folds"),
+        (["labels", "{tmp}/empty"], "holds no predictions.csv: expected the folder of a finished run"),
         (["demo", "--folder", "{tmp}/photo.jpg"], "photo.jpg"),
     ],
 )

@@ -102,7 +102,7 @@ def test_calibration_is_told_kept_and_left_out_where_asked(stripes, tmp_path, mo
 
 def test_a_temperature_that_is_chance_is_not_taken(stripes, tmp_path, monkeypatch):
     from tapetum.evaluation import calibration
-    from tapetum.inference.classifier import temper
+    from tapetum.inference.answers import temper
 
     monkeypatch.setattr(calibration, "cross_tempered", lambda labels, p_NK: temper(p_NK, 9.0))
     said = []

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from tapetum.errors import UserError
 
 if TYPE_CHECKING:
-    from tapetum.inference.classifier import Classifier, load
+    from tapetum.inference.classifier import Classifier
+    from tapetum.inference.loading import load
     from tapetum.inference.predict import predict
     from tapetum.run import Run, train
 
@@ -27,7 +28,7 @@ __all__ = ["Classifier", "Run", "UserError", "__version__", "load", "predict", "
 
 _HOMES = {
     "Classifier": "tapetum.inference.classifier",
-    "load": "tapetum.inference.classifier",
+    "load": "tapetum.inference.loading",
     "predict": "tapetum.inference.predict",
     "Run": "tapetum.run",
     "train": "tapetum.run",

@@ -13,7 +13,8 @@ from tapetum.data.table import Table
 from tapetum.evaluation import calibration, metrics
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import write_csv
-from tapetum.inference.classifier import BATCH, Classifier, features, probabilities, temper
+from tapetum.inference.answers import BATCH, temper
+from tapetum.inference.classifier import Classifier, features, probabilities
 from tapetum.inference.familiarity import Familiar, Known, members_of
 from tapetum.inference.predict import write_kaggle
 from tapetum.looking.grids import prediction_grid

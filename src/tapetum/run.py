@@ -48,7 +48,9 @@ from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import append_line, write_text
-from tapetum.inference.classifier import BATCH, MODEL_FILE, Classifier
+from tapetum.inference.answers import BATCH
+from tapetum.inference.classifier import Classifier
+from tapetum.inference.description import MODEL_FILE
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
 from tapetum.runfolder import as_many_threads, claim, forget_checkpoints, recipe_of, refuse_changes, run_folder, write_beginning

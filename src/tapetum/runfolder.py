@@ -15,7 +15,7 @@ from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
 from tapetum.files import csv_cells, read_csv, refuse_inside, write_csv, write_text
-from tapetum.inference.classifier import MODEL_FILE
+from tapetum.inference.description import MODEL_FILE
 from tapetum.training import checkpoint
 
 _LOCK = ".lock"

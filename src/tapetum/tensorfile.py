@@ -6,7 +6,6 @@ SHA-256 of the whole file with the 64 digits of the seal itself set to zero. So 
 and the same content always gives the same bytes.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +17,8 @@ import torch
 
 from tapetum.errors import UserError
 from tapetum.files import write_atomically
+from tapetum.seal import NO_SEAL, seal
 
-_NO_HASH = b"0" * 64
 # How the seal stands in the header: the JSON object is a string there, so its quotes are escaped.
 _BEFORE_SEAL = rb'{"__metadata__":{"tapetum":"{\"seal\": \"'
 _SEAL = slice(8 + len(_BEFORE_SEAL), 8 + len(_BEFORE_SEAL) + 64)
@@ -32,9 +31,9 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, An
         UserError: the file cannot be written; an old file at `path` is unchanged.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps({"seal": _NO_HASH.decode(), **about}, allow_nan=False)
+    text = json.dumps({"seal": NO_SEAL.decode(), **about}, allow_nan=False)
     content = bytearray(safetensors.torch.save(plain, metadata={"tapetum": text}))
-    digest = hashlib.sha256(content).hexdigest()
+    digest = seal(content, _SEAL)
     content[_SEAL] = digest.encode()
     write_atomically(path, lambda file: file.write(content))
     return digest
@@ -55,10 +54,7 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise UserError(f"{path} is empty: it holds no model. Use another copy, or train again.")
     if content[8 : _SEAL.start] != _BEFORE_SEAL:
         raise UserError(f"{path} is not a tapetum file (no seal in its header). Expected a file that `tapetum train` wrote.")
-    hasher = hashlib.sha256(memoryview(content)[: _SEAL.start])
-    hasher.update(_NO_HASH)
-    hasher.update(memoryview(content)[_SEAL.stop :])
-    if hasher.hexdigest().encode() != content[_SEAL]:
+    if seal(content, _SEAL).encode() != content[_SEAL]:
         raise UserError(f"{path} is damaged: its SHA-256 does not fit its content. Use another copy, or train again.")
     try:
         tensors = safetensors.torch.load(content)

@@ -37,7 +37,8 @@ from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.evaluation.metrics import Estimate
 from tapetum.files import refuse_inside, write_text
-from tapetum.inference.classifier import BATCH, Classifier, probabilities
+from tapetum.inference.answers import BATCH
+from tapetum.inference.classifier import Classifier, load, probabilities
 from tapetum.looking.grids import prediction_grid
 from tapetum.looking.textbook import LANGUAGES, Page, write_page
 from tapetum.run import Run, duration, say_to_stderr, train
@@ -361,7 +362,7 @@ def _page(
 
 def _draw_random_grid(run: Path, book: Samples, device: str) -> None:
     """The notes' last figure: the test pictures, each under the prediction of a picture drawn at random."""
-    classifier = tapetum.load(run, device)
+    classifier = load(run, device)
     test = book.of_split("test")
     pictures, rows = _open(test, classifier)
     if not len(rows):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import httpx
 import psutil
@@ -23,9 +22,7 @@ CLOSE = 1e-5
 
 def start(*arguments, **environment):
     command = [sys.executable, "-m", "tapetum", "serve", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment}
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment})
 
 
 def expected(run, pictures):
@@ -71,13 +68,19 @@ def swapped(form):
 def test_it_speaks_http_as_a_library_knows_it(program, served_run, known_pictures):
     url = f"http://127.0.0.1:{program[0]}"
     with httpx.Client(base_url=url) as client:
-        files = [("a", ("cat.png", known_pictures[0])), ("b", ("고양이 \" \n.png", known_pictures[1])), ("c", ("note.txt", b"hello"))]
+        files = [
+            ("a", ("cat.png", known_pictures[0])),
+            ("b", ('고양이 " \n.png', known_pictures[1])),
+            ("c", ("note.txt", b"hello")),
+        ]
         found = client.post("/v1/predict", files=files).raise_for_status().json()
         assert [answer.get("label", "no") != "no" for answer in found["answers"]] == [True, True, False]
         assert found["answers"][0]["name"] == "cat.png"
         assert "not a picture" in found["answers"][2]["error"]["message"]
         assert found["model"] == client.get("/v1/model").json()["model"]
-        digest = subprocess.run(["sha256sum", served_run / "model.safetensors"], capture_output=True, text=True, check=True).stdout
+        digest = subprocess.run(
+            ["sha256sum", served_run / "model.safetensors"], capture_output=True, text=True, check=True
+        ).stdout
         assert found["model"] == digest.split()[0]
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == client.head("/").status_code == 200
 
@@ -114,9 +117,7 @@ def test_workers_answer_alike_count_together_and_are_replaced(served_run, known_
             return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("tapetum_pictures_total"))
 
         assert counted() == 30
-        workers = [
-            each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())
-        ]
+        workers = [each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]
         assert len(workers) == 2
         workers[0].kill()
         deadline = time.monotonic() + 60
@@ -202,5 +203,3 @@ def test_a_missing_package_is_named_with_what_installs_it(served_run):
         2,
         "tapetum: serving needs uvicorn, which is not installed. Install it: pip install 'tapetum[serve]'",
     )
-
-

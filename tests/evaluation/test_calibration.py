@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from tapetum.evaluation import metrics
 from tapetum.evaluation.calibration import LEAST, coverage_risk, cross_tempered, fit_temperature, reliability
-from tapetum.inference.classifier import temper
+from tapetum.inference.answers import temper
 
 
 def drawn(count, classes=3, sureness=1.0, seed=0):

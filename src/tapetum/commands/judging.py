@@ -7,7 +7,6 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tapetum.commands.common import Batch, Device, Json, Numbers, Reject, counted, dumps, quoted, whole_number
-from tapetum.config import read_table
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
 
@@ -28,13 +27,10 @@ def labels(
         run: Run folder of `tapetum train DATA --folds 5`.
     """
     from tapetum.evaluation.labels import check_labels
+    from tapetum.evaluation.recorded import where_pictures
 
     found = check_labels(run)
-    if data is None:
-        about = read_table(run / "settings.toml", "about")
-        if "data" not in about:
-            raise UserError(f"{run / 'settings.toml'} does not say where the pictures are: expected --data FOLDER.")
-        data = Path(about["data"])
+    data = where_pictures(run, data)
     for path, what in ((out, "page"), (csv, "CSV file")):
         if path is not None:
             refuse_inside(path, data, what)
@@ -70,7 +66,7 @@ def evaluate(
     the pictures that get an answer, and a class "neither" in the data holds pictures that should get none.
 
     Args:
-        run: Run folder or model file.
+        run: Run folder, model file or ONNX file.
         data: Labelled pictures, in any layout that `tapetum train` takes.
     """
     from tapetum.evaluation.evaluate import evaluate as run_evaluation
@@ -104,7 +100,7 @@ def compare(
     Pictures that one of them was trained on are left out.
 
     Args:
-        run_a: Run folder or model file.
+        run_a: Run folder, model file or ONNX file.
         run_b: Another of the same classes.
         data: Labelled pictures, in any layout that `tapetum train` takes.
     """
@@ -138,11 +134,11 @@ def predict(
     With --reject also its familiarity, the share of pictures of the known kind that are at least as strange.
 
     Args:
-        run: Run folder or model file.
+        run: Run folder, model file or ONNX file.
         pictures: Pictures, folders or archives of them.
     """
     from tapetum.data.sources import find_pictures
-    from tapetum.inference.classifier import load
+    from tapetum.inference.loading import load
     from tapetum.inference.predict import predict_samples, write_kaggle, write_predictions
 
     whole_number("batch", batch)

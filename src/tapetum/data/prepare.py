@@ -10,18 +10,23 @@ Letters in names: B pictures, H height, W width, C channels, S side of the squar
 
 import dataclasses
 import math
+import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from tapetum.config import Fit, Views
+from tapetum.data.resample import resample
+
+if TYPE_CHECKING:
+    import torch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # ITU-R BT.601 luma, which Pillow's convert("L") uses too.
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,16 @@ class Preprocessing:
 def resize(picture_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
     """A uint8 picture in another size: bilinear, with an antialiasing filter when it shrinks (as Pillow does).
 
+    Where torch is in memory it does the work, eight times as fast as `resample`; the pixels are the same.
+
     >>> resize(np.zeros((10, 20, 3), np.uint8), 5, 10).shape
     (5, 10, 3)
     """
     if picture_HWC.shape[:2] == (height, width):
         return picture_HWC
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return resample(picture_HWC, height, width)
     image_1CHW = torch.from_numpy(picture_HWC).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(image_1CHW, size=(height, width), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0).contiguous().numpy()
@@ -104,7 +114,7 @@ def fit(picture_HWC: np.ndarray, preprocessing: Preprocessing, side: int | None 
     return square
 
 
-def views(images_BCHW: torch.Tensor, preprocessing: Preprocessing) -> list[torch.Tensor]:
+def views(images_BCHW: "torch.Tensor", preprocessing: Preprocessing) -> "list[torch.Tensor]":
     """The views (B, C, S, S) of a batch over which prediction averages, from inputs (B, C, side, side).
 
     Ten views are those of Krizhevsky et al. 2012, section 4.1: four corners, the middle, and all of them mirrored.
@@ -119,7 +129,7 @@ def views(images_BCHW: torch.Tensor, preprocessing: Preprocessing) -> list[torch
     return cut + [view.flip(3) for view in cut]
 
 
-def to_input(images_BHWC: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+def to_input(images_BHWC: "torch.Tensor", preprocessing: Preprocessing) -> "torch.Tensor":
     """Normalised float32 input (B, C, S, S) in channels-last memory from uint8 RGB squares (B, S, S, 3).
 
     RGB: (x / 255 - mean) / std for each channel. Grey: the luma of x / 255, minus and divided by the first mean and std.
@@ -127,10 +137,12 @@ def to_input(images_BHWC: torch.Tensor, preprocessing: Preprocessing) -> torch.T
     return normalize(images_BHWC.permute(0, 3, 1, 2).float().div_(255), preprocessing)
 
 
-def normalize(images_BCHW: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+def normalize(images_BCHW: "torch.Tensor", preprocessing: Preprocessing) -> "torch.Tensor":
     """Network input from float RGB pictures (B, 3, S, S) with values 0 to 1; changes its argument."""
+    import torch
+
     if preprocessing.channels == 1:
-        luma = torch.tensor(_LUMA, device=images_BCHW.device)
+        luma = torch.tensor(LUMA, device=images_BCHW.device)
         images_BCHW = torch.einsum("bchw,c->bhw", images_BCHW, luma)[:, None]
     channels = preprocessing.channels
     mean = torch.tensor(preprocessing.mean[:channels], device=images_BCHW.device)[:, None, None]

@@ -1,1 +1,1 @@
-"""A trained classifier handed to others: served over HTTP."""
+"""A classifier for others: as ONNX, as a model card, as a repository, and over HTTP."""

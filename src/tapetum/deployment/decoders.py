@@ -15,14 +15,19 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 from multiprocessing.context import BaseContext
+from types import SimpleNamespace
 
 import numpy as np
 
 from tapetum.data.decode import BadPicture, decode
-from tapetum.deployment.answering import Prepare
 from tapetum.deployment.limits import Limits
+from tapetum.inference.answers import Answering
+
+Prepare = Callable[[np.ndarray], np.ndarray]
 
 _LENGTH = struct.Struct("!cI")
 _SQUARE, _REASON = b"s", b"r"
@@ -32,12 +37,17 @@ _PATIENCE = 30.0
 _START = 120.0
 
 
-class Decoders:
-    """A few processes that turn bytes into squares."""
+def preparation(answerer: Answering) -> Prepare:
+    """`answerer.prepare` without its network, so that another process can have it for a few bytes."""
+    return partial(Answering.prepare, SimpleNamespace(preprocessing=answerer.preprocessing))  # type: ignore[arg-type]
 
-    def __init__(self, prepare: Prepare, count: int, limits: Limits, modules: list[str]) -> None:
-        self._prepare, self._limits, self._count = prepare, limits, count
-        self._context = _context(modules)
+
+class Decoders:
+    """A few processes that turn bytes into squares. `module` is what they import first, such as one that imports torch."""
+
+    def __init__(self, prepare: Prepare, count: int, limits: Limits, module: str) -> None:
+        self._prepare, self._limits, self._count, self._module = prepare, limits, count, module
+        self._context = _context(module)
         self._idle: asyncio.Queue[_Decoder] = asyncio.Queue()
         self._all: set[_Decoder] = set()
 
@@ -80,7 +90,7 @@ class Decoders:
 
     async def _new(self) -> "_Decoder":
         ours, theirs = socket.socketpair()
-        process = self._context.Process(target=_work, args=(theirs, self._prepare, self._limits), daemon=True)  # type: ignore[attr-defined]
+        process = self._context.Process(target=_work, args=(theirs, self._prepare, self._limits, self._module), daemon=True)  # type: ignore[attr-defined]
         await asyncio.to_thread(process.start)
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=2**20)
@@ -109,17 +119,18 @@ class _Decoder:
         self._writer.close()
 
 
-def _context(modules: list[str]) -> BaseContext:
-    """The fork server, which imports `modules` once; where there is none (Windows), fresh processes."""
+def _context(module: str) -> BaseContext:
+    """The fork server, which imports `module` once; where there is none (Windows), fresh processes."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*modules, "tapetum.deployment.decoders"])
+    context.set_forkserver_preload([module, "tapetum.deployment.decoders"])
     return context
 
 
-def _work(sock: socket.socket, prepare: Prepare, limits: Limits) -> None:
+def _work(sock: socket.socket, prepare: Prepare, limits: Limits, module: str) -> None:
     """The life of a decoder: until nobody asks any more."""
+    import_module(module)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which drains first
     if "torch" in sys.modules:
         import torch

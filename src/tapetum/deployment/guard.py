@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tapetum.deployment.refusals import failure
 from tapetum.deployment.service import Service
-from tapetum.deployment.wording import failure
 
 # Asked by machines that have no token.
 HEALTH = ("/healthz", "/readyz")

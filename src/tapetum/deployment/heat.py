@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from tapetum.deployment.answering import Answerer
+from tapetum.inference.answers import Answering
 
 Heat = Callable[[np.ndarray, int], bytes]
 """From a square and the number of a class to a PNG file."""
 
 
-def heat_of(answerer: Answerer) -> Heat | None:
+def heat_of(answerer: Answering) -> Heat | None:
     """What draws heat maps of this classifier; None where it cannot: an ONNX file has no gradients, or captum is missing."""
     if importlib.util.find_spec("captum") is None or not hasattr(answerer, "network"):
         return None
@@ -23,7 +23,7 @@ def heat_of(answerer: Answerer) -> Heat | None:
     return (lambda square_SSC, k: overlay(square_SSC, grad_cam(answerer, square_SSC, k))) if found else None
 
 
-def grad_cam(answerer: Answerer, square_SSC: np.ndarray, k: int) -> np.ndarray:
+def grad_cam(answerer: Answering, square_SSC: np.ndarray, k: int) -> np.ndarray:
     """Grad-CAM (Selvaraju et al. 2017) of class k on the last convolution: (h, w) from 0 to 1, mean of an ensemble's members.
 
     The network sees the middle of the square, as it does in its first view.

@@ -18,8 +18,8 @@ from tapetum.data.decode import BadPicture
 from tapetum.deployment.batching import Gone
 from tapetum.deployment.guard import Guard, route_paths
 from tapetum.deployment.metrics import CONTENT_TYPE
+from tapetum.deployment.refusals import Json, error, failure
 from tapetum.deployment.service import Service
-from tapetum.deployment.wording import Json, error, failure
 
 # The page: what is not named here is not served.
 PAGE = {

@@ -100,9 +100,9 @@ def _token(serving: Serving) -> tuple[str, bool]:
 
 def _work(serving: Serving, sock: socket.socket, token: str, made: bool, announce: bool) -> None:
     """Load the classifier and serve it in this process until a signal ends it."""
-    from tapetum.deployment.answering import load_any
+    from tapetum.inference.loading import load
 
-    answerer = load_any(serving.run)
+    answerer = load(serving.run)
     answerer.refuse_reject(serving.reject)
 
     from tapetum.deployment.connections import Server

@@ -1,6 +1,7 @@
 """What stands behind the routes: places, decoders, the thread that computes, and the words of the answers."""
 
 import asyncio
+import hashlib
 import io
 import sys
 import time
@@ -15,12 +16,13 @@ from starlette.exceptions import HTTPException
 import tapetum
 from tapetum.data.decode import BadPicture
 from tapetum.data.reading import num_cores
-from tapetum.deployment.answering import NEITHER, Answerer, fingerprint, preparation
 from tapetum.deployment.batching import Batcher, Gone, Places
-from tapetum.deployment.decoders import Decoders
+from tapetum.deployment.decoders import Decoders, preparation
 from tapetum.deployment.heat import heat_of
 from tapetum.deployment.limits import Limits
 from tapetum.deployment.metrics import Metrics
+from tapetum.inference.answers import NEITHER, Answering
+from tapetum.inference.description import MODEL_FILE
 
 # Places in a standing queue, for each core: one picture in the network and the next in its decoder. So nobody waits for more
 # than one other.
@@ -31,7 +33,7 @@ _Gone = Callable[[], bool]
 class Service:
     """A classifier that many ask at once."""
 
-    def __init__(self, answerer: Answerer, run: Path, reject: float, queue: int, workers: int, limits: Limits) -> None:
+    def __init__(self, answerer: Answering, run: Path, reject: float, queue: int, workers: int, limits: Limits) -> None:
         self.limits, self.metrics = limits, Metrics(workers)
         self.ready = self.draining = False
         self.failed: BaseException | None = None
@@ -42,16 +44,13 @@ class Service:
         if "torch" in sys.modules:
             import torch
 
-            from tapetum.faster import keep_freed_memory
-
             torch.set_num_threads(cores)
-            keep_freed_memory()
+        answerer.get_ready()
         self._places = Places(queue, _FEW * cores)
         self._batcher = Batcher(self._compute, limits.batch)
         self._batcher.on_batch = self.metrics.batch.observe
-        module = type(answerer).__module__
-        self._decoders = Decoders(preparation(answerer), cores, limits, [module])
-        self.model = _described(answerer, fingerprint(run), reject, self.heat is not None, limits)
+        self._decoders = Decoders(preparation(answerer), cores, limits, type(answerer).__module__)
+        self.model = _described(answerer, _fingerprint(run), reject, self.heat is not None, limits)
 
     async def start(self) -> None:
         """Get ready: the decoders, and one prediction from bytes to answer, so that the first who asks waits for nothing."""
@@ -157,7 +156,12 @@ class _Stay:
         self._service.metrics.places.dec(self._count)
 
 
-def _described(answerer: Answerer, sha256: str, reject: float, explains: bool, limits: Limits) -> dict[str, Any]:
+def _fingerprint(run: Path) -> str:
+    """SHA-256 of the model's file, 64 hexadecimal digits: `sha256sum` says the same."""
+    return hashlib.sha256((run / MODEL_FILE if run.is_dir() else run).read_bytes()).hexdigest()
+
+
+def _described(answerer: Answering, sha256: str, reject: float, explains: bool, limits: Limits) -> dict[str, Any]:
     """What a client should know of the model. Paths and settings of its training are nobody's business."""
     about = answerer.about
     return {

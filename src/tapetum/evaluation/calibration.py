@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from tapetum.evaluation.metrics import log_loss
-from tapetum.inference.classifier import temper
+from tapetum.inference.answers import temper
 
 # Temperatures beyond these mean that nothing can be learnt of them.
 _COLDEST, _HOTTEST = 0.2, 10.0

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 from tapetum.errors import UserError
-from tapetum.evaluation.evaluate import judged_on
+from tapetum.evaluation.evaluate import Judged, judged_on
 from tapetum.evaluation.metrics import Estimate, accuracy, wilson
-from tapetum.inference.classifier import BATCH
+from tapetum.inference.answers import BATCH
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def compare(
     """Compare two runs on labelled pictures; those that either was trained on are left out.
 
     Args:
-        run_a, run_b: run folders or model files with the same classes.
+        run_a, run_b: run folders, model or ONNX files with the same classes.
         data, numbers, batch, on: as for `evaluate`.
 
     Raises:
@@ -89,9 +89,16 @@ def compare(
             f"{run_a} knows {', '.join(a.predictions.classes)} and {run_b} {', '.join(b.predictions.classes)}: expected the "
             "same classes. Compare runs of the same data."
         )
+    if (a.seen | b.seen).all():
+        raise UserError(
+            f"all {len(a.seen):,} pictures of {data} were in a training: nothing to compare on. Use other pictures."
+        )
+    return compared(a, b)
+
+
+def compared(a: Judged, b: Judged) -> Comparison:
+    """The comparison of two classifiers' answers for the same pictures, of which at least one trained neither."""
     new = ~(a.seen | b.seen)
-    if not new.any():
-        raise UserError(f"all {len(new):,} pictures of {data} were in a training: nothing to compare on. Use other pictures.")
     note = f"{(~new).sum():,} pictures that one of them was trained on are left out." if not new.all() else ""
     classes = np.array(a.predictions.classes)
     true = classes[a.labels][new]

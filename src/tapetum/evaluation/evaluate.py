@@ -14,7 +14,8 @@ from tapetum.errors import UserError, did_you_mean
 from tapetum.evaluation import metrics
 from tapetum.evaluation.metrics import Estimate, Metrics, wilson
 from tapetum.evaluation.text import format_metrics
-from tapetum.inference.classifier import BATCH, NEITHER, load
+from tapetum.inference.answers import BATCH, NEITHER
+from tapetum.inference.loading import load
 from tapetum.inference.predict import Predictions, predict_samples
 
 
@@ -79,7 +80,7 @@ def evaluate(
     """Evaluate the classifier of `run` on the labelled pictures of `data`.
 
     Args:
-        run: a run folder, or a model file (which does not know the pictures that it was trained on).
+        run: a run folder, or a model or ONNX file (which does not know the pictures that it was trained on).
         data: any layout that training takes. Data with a test part are judged on it, else with a validation part on that.
         numbers: a range of file numbers such as "251-1000", or "all".
         batch: pictures computed at once.

@@ -5,7 +5,6 @@ tells from them which labels to doubt (Northcutt et al. 2021, "Confident learnin
 JAIR 70). A doubt is no proof: some of these labels are right, and their pictures merely hard.
 """
 
-import csv
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import Estimate, accuracy
-from tapetum.files import no_formula, unguarded, write_csv
+from tapetum.evaluation.recorded import recorded
+from tapetum.files import write_csv
 
 
 @dataclass(frozen=True)
@@ -134,26 +134,10 @@ def in_doubt(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:
 
 def judged(run: Path) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
     """Names, classes, labels (N,) and probabilities (N, K) of the pictures that were left out by one network each."""
-    path = run / "predictions.csv"
-    if not path.exists():
-        raise UserError(f"{run} holds no predictions.csv: expected the folder of a finished run made with --folds.")
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = [name for name in reader.fieldnames or [] if name.startswith("p_")]
-            rows = [row for row in reader if row["split"] == "folds"]
-        classes = [name.removeprefix("p_") for name in columns]
-        number = {no_formula(name): k for k, name in enumerate(classes)}
-        labels_N = np.array([number[row["label"]] for row in rows], np.int64)
-        probabilities_NK = np.array([[float(row[name]) for name in columns] for row in rows])
-        names = [unguarded(row["path"]) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is not what a training wrote ({type(error).__name__}: {error}): expected it unchanged. Train anew."
-        ) from error
-    if not rows:
+    found = recorded(run, "folds")
+    if not found.names:
         raise UserError(
             f"{run} was trained without --folds, so its networks may know the labels by heart: expected a run in which each "
             "picture was left out by one network. Make one with: tapetum train DATA --folds 5"
         )
-    return names, classes, labels_N, probabilities_NK
+    return found.names, found.classes, found.labels_N, found.probabilities_NK

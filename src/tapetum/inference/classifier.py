@@ -7,38 +7,26 @@ Letters in names: B pictures of a batch, N all pictures, H height, W width, S si
 """
 
 import dataclasses
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 import tapetum
 from tapetum import device, models, tensorfile
-from tapetum.config import Fit, Views
-from tapetum.data.decode import BadPicture, decode, to_rgb
-from tapetum.data.prepare import Preprocessing, fit, reduce, to_input, views
+from tapetum.data.prepare import Preprocessing, to_input, views
 from tapetum.errors import UserError
-from tapetum.faster import for_inference
+from tapetum.faster import for_inference, keep_freed_memory
+from tapetum.inference.answers import BATCH, Answering, batched, temper
+from tapetum.inference.description import FORMAT, MODEL_FILE, described
 from tapetum.inference.familiarity import Familiar, watched
 from tapetum.models.ensemble import Ensemble
 
-MODEL_FILE = "model.safetensors"
-BATCH = 32
-_FORMAT = 2
-# No file may ask for more networks than this.
-_MOST_MEMBERS = 100
-
-# The answer for a picture that is too strange to be one of the classes.
-NEITHER = "neither"
 # Before the names of the tensors, in a model file, that are not the network's.
 _FAMILIAR = "familiar/"
-
-Picture = str | Path | bytes | Image.Image | np.ndarray
 
 
 @torch.inference_mode()
@@ -93,33 +81,8 @@ def _answers(
     network.train(was_training)
 
 
-def temper(probabilities_NK: np.ndarray, temperature: float) -> np.ndarray:
-    """p^(1/T), divided by its sum: less sure above a temperature of 1, surer below; the order of the classes stays.
-
-    >>> temper(np.array([[0.9, 0.1]]), 2.0).round(3).tolist()
-    [[0.75, 0.25]]
-    """
-    if temperature == 1:
-        return probabilities_NK
-    logs_NK = np.log(np.maximum(probabilities_NK, np.finfo(np.float64).tiny)) / temperature
-    powers_NK = np.exp(logs_NK - logs_NK.max(1, keepdims=True))
-    return powers_NK / powers_NK.sum(1, keepdims=True)
-
-
-def labels(
-    classes: Sequence[str], probabilities_NK: np.ndarray, familiarity_N: np.ndarray | None, reject: float = 0.0
-) -> list[str]:
-    """The answers: the most probable class, or "neither" at a familiarity of `reject` or less.
-
-    >>> labels(("cat", "dog"), np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.01, 0.7]), reject=0.05)
-    ['neither', 'dog']
-    """
-    strange_N = np.zeros(len(probabilities_NK), bool) if familiarity_N is None else familiarity_N <= reject
-    return [NEITHER if strange else classes[k] for k, strange in zip(probabilities_NK.argmax(1), strange_N, strict=True)]
-
-
 @dataclass
-class Classifier:
+class Classifier(Answering):
     """A trained image classifier with scikit-learn's words: `classes_`, `predict`, `predict_proba`.
 
     `tapetum.load` reads one from a run folder or a model file.
@@ -154,67 +117,19 @@ class Classifier:
             self._faster = now, for_inference(self.network)
         return self._faster[1]
 
-    def predict_proba(self, pictures: Sequence[Picture] | Picture, batch: int = BATCH) -> np.ndarray:
-        """Probabilities (N, K), float64, each row summing to 1; column k is `classes_[k]`.
+    @property
+    def calibrating(self) -> int:
+        """How many pictures tell the known kind from strangers; 0: nothing can be told."""
+        return 0 if self.familiar is None else len(self.familiar.seen_N)
 
-        Args:
-            pictures: paths, encoded bytes, PIL images, or uint8 arrays (H, W, 3) RGB or (H, W) grey; one or many.
-            batch: pictures computed at once; changes the time and memory, and the result by at most rounding.
-
-        Raises:
-            UserError: an item is not a readable picture; it is named.
-        """
-        items = [pictures] if isinstance(pictures, Picture) else list(pictures)
-        squares = (self.prepare(_as_array(item, i)) for i, item in enumerate(items))
-        return self.from_squares(squares, batch)
-
-    def predict(self, pictures: Sequence[Picture] | Picture, batch: int = BATCH, reject: float = 0.0) -> list[str]:
-        """The most probable class name of each picture; `pictures` and `batch` as in `predict_proba`.
-
-        `reject`: "neither" for pictures whose `familiarity` is this or less; of the known kind that is this share (0: none).
-        """
-        items = [pictures] if isinstance(pictures, Picture) else list(pictures)
-        squares = (self.prepare(_as_array(item, i)) for i, item in enumerate(items))
-        return labels(self.classes_, *self.answers(squares, batch, reject), reject)
-
-    def refuse_reject(self, reject: float) -> None:
-        """Raise a UserError if this classifier cannot tell strangers from a share `reject` of the known kind."""
-        if not 0 <= reject < 1:
-            raise UserError(f"reject {reject}: expected a share of the known pictures, from 0 to below 1, such as 0.05.")
-        if reject == 0:
-            return
-        if self.familiar is None:
-            raise UserError(
-                f"reject {reject}: this classifier has not learnt what strangers are. Train again with 20 or more validation "
-                "pictures, or leave --reject out."
-            )
-        if NEITHER in self.classes_:
-            raise UserError(f"reject {reject}: one of the classes is called '{NEITHER}' itself. Leave --reject out.")
-        least = 1 / (1 + len(self.familiar.seen_N))
-        if reject < least:
-            raise UserError(
-                f"reject {reject}: {len(self.familiar.seen_N)} validation pictures cannot tell so small a share. Expected "
-                f"{math.ceil(1000 * least) / 1000} or more."
-            )
-
-    def prepare(self, picture_HWC: np.ndarray) -> np.ndarray:
-        """The uint8 square (side, side, 3) from which the network's views of a decoded picture are taken."""
-        return fit(reduce(picture_HWC, self.preprocessing.reduce), self.preprocessing)
-
-    def answers(
-        self, squares: Iterable[np.ndarray], batch: int = BATCH, reject: float = 0.0
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Probabilities (N, K) of prepared squares and, if something is to be rejected, familiarity (N,).
-
-        Raises:
-            UserError: this classifier cannot tell strangers from a share `reject` of the known kind.
-        """
-        self.refuse_reject(reject)
-        return self.familiar_squares(squares, batch) if reject else (self.from_squares(squares, batch), None)
+    def get_ready(self) -> None:
+        """Keep freed memory with the process, where `fast` is on."""
+        if self.fast:
+            keep_freed_memory()
 
     def from_squares(self, squares: Iterable[np.ndarray], batch: int = BATCH) -> np.ndarray:
         """Probabilities (N, K) of prepared squares (side, side, 3), uint8."""
-        found = probabilities(self.computing(), _batched(squares, batch), self.preprocessing, self.device)
+        found = probabilities(self.computing(), batched(squares, batch), self.preprocessing, self.device)
         return temper(found, self.temperature) if len(found) else np.zeros((0, len(self.classes_)))
 
     @torch.inference_mode()
@@ -227,20 +142,16 @@ class Classifier:
         assert self.familiar is not None
         rows, strange = [np.zeros((0, len(self.classes_)))], [np.zeros(0)]
         with watched(self.network) as watch:
-            for found_BK, seen in _answers(self.network, _batched(squares, batch), self.preprocessing, self.device, watch):
+            for found_BK, seen in _answers(self.network, batched(squares, batch), self.preprocessing, self.device, watch):
                 rows.append(found_BK.numpy())
                 strange.append(self.familiar.strangeness(seen))
         return temper(np.concatenate(rows), self.temperature), self.familiar.familiarity(np.concatenate(strange))
 
-    def save(self, path: str | Path) -> str:
-        """Write the classifier as one file, whole or not at all; its SHA-256 comes back.
-
-        Raises:
-            UserError: the file cannot be written; an old one is unchanged.
-        """
-        about = {
+    def to_json(self) -> dict[str, Any]:
+        """All that a file of it holds besides tensors, as JSON values."""
+        return {
             **self.about,
-            "format": _FORMAT,
+            "format": FORMAT,
             "tapetum": tapetum.__version__,
             "torch": torch.__version__,
             "network": self.network_name,
@@ -249,10 +160,17 @@ class Classifier:
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "temperature": self.temperature,
         }
+
+    def save(self, path: str | Path) -> str:
+        """Write the classifier as one file, whole or not at all; its SHA-256 comes back.
+
+        Raises:
+            UserError: the file cannot be written; an old one is unchanged.
+        """
         tensors = dict(self.network.state_dict())
         if self.familiar is not None:
             tensors |= {_FAMILIAR + name: tensor for name, tensor in self.familiar.tensors().items()}
-        return tensorfile.save(Path(path), tensors, about)
+        return tensorfile.save(Path(path), tensors, self.to_json())
 
 
 def load(path: str | Path, on: str = "auto") -> Classifier:
@@ -281,18 +199,8 @@ def load(path: str | Path, on: str = "auto") -> Classifier:
 
 
 def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str) -> Classifier:
-    if about["format"] != _FORMAT:
-        raise ValueError(f"format {about['format']}, expected {_FORMAT}")
-    classes = tuple(about["classes"])
-    if not all(isinstance(name, str) for name in classes) or not 2 <= len(set(classes)) == len(classes):
-        raise ValueError("class names that are not two or more different texts")
-    preprocessing = _preprocessing(about["preprocessing"])
-    temperature = about.get("temperature", 1.0)
-    if not _finite(temperature) or temperature <= 0:
-        raise ValueError(f"temperature {temperature!r}")
-    members = about.get("members", 1)
-    if not isinstance(members, int) or not 1 <= members <= _MOST_MEMBERS:
-        raise ValueError(f"{members!r} members")
+    said = described(about)
+    classes, preprocessing, members = said.classes, said.preprocessing, said.members
     # Before any network is built: a hundred large ones would take minutes, and so does the search for a size that fits.
     if members > 1 and f"members.{members - 1}" not in {".".join(name.split(".")[:2]) for name in tensors}:
         raise ValueError(f"{members} members, more than its tensors are for")
@@ -311,57 +219,4 @@ def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str
     network.load_state_dict(tensors, assign=True)
     where = device.choose(on)
     network.to(where).to(memory_format=torch.channels_last)
-    return Classifier(network.eval(), about["network"], classes, preprocessing, float(temperature), familiar, about, where)
-
-
-def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
-    found = Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
-    sides = (found.size, found.resize, found.reduce)
-    if not all(isinstance(side, int) and 1 <= side <= 65_535 for side in sides) or found.resize < found.size:
-        raise ValueError(f"picture sides {sides}")
-    if found.fit not in get_args(Fit) or found.views not in get_args(Views) or found.channels not in (1, 3):
-        raise ValueError(f"fit {found.fit!r}, views {found.views!r}, {found.channels!r} channels")
-    numbers = (*found.mean, *found.std)
-    if len(found.mean) < found.channels or len(found.std) < found.channels or not all(map(_finite, numbers)):
-        raise ValueError("mean or std")
-    if min(found.std) <= 0:
-        raise ValueError("a std that is not positive")
-    return found
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
-    rows: list[np.ndarray] = []
-    for square in squares:
-        rows.append(square)
-        if len(rows) == batch:
-            yield np.stack(rows)
-            rows = []
-    if rows:
-        yield np.stack(rows)
-
-
-def _as_array(picture: Picture, position: int) -> np.ndarray:
-    """Any accepted form of a picture as uint8 RGB (H, W, 3)."""
-    try:
-        if isinstance(picture, str | Path):
-            return decode(Path(picture).read_bytes())
-        if isinstance(picture, bytes):
-            return decode(picture)
-    except (OSError, BadPicture) as error:
-        name = picture if isinstance(picture, str | Path) else f"picture {position} (bytes)"
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{name} is not a picture that can be read: {reason}. Leave it out or replace it.") from error
-    if isinstance(picture, Image.Image):
-        return to_rgb(picture)
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim not in (2, 3):
-        what = f"a {picture.dtype} array of shape {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
-        raise UserError(f"picture {position} is {what}: expected a path, bytes, a PIL image, or a uint8 array (H, W, 3).")
-    if picture.ndim == 2:
-        picture = np.repeat(picture[:, :, None], 3, 2)
-    if picture.shape[2] != 3 or 0 in picture.shape:
-        raise UserError(f"picture {position} is an array of shape {picture.shape}: expected (H, W, 3) RGB or (H, W) grey.")
-    return np.require(picture, requirements=["C", "W"])  # a copy where it is neither
+    return Classifier(network.eval(), about["network"], classes, preprocessing, said.temperature, familiar, about, where)

@@ -64,7 +64,7 @@ class Known:
     def strangeness(self, features_BC: torch.Tensor) -> torch.Tensor:
         """Squared distance (B,) to the nearest class, over the number of features; about 1 where nothing is strange."""
         x_BC = _rooted(features_BC)
-        nearest_B = torch.full((len(x_BC),), torch.inf)
+        nearest_B = torch.full((x_BC.shape[0],), torch.inf)
         for mean_C in self.means_KC:
             away_BC = (x_BC - mean_C) / self.scale_C
             along_BD = away_BC @ self.directions_CD

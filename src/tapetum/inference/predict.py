@@ -13,9 +13,9 @@ from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples, file_number
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
-from tapetum.faster import keep_freed_memory
 from tapetum.files import no_formula, write_text
-from tapetum.inference.classifier import BATCH, Classifier, labels, load
+from tapetum.inference.answers import BATCH, Answering, labels
+from tapetum.inference.loading import load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH,
     """Predict pictures with the classifier of a run: a DataFrame as `tapetum predict` writes it.
 
     Args:
-        run: a run folder or a model file.
+        run: a run folder, a model file or an ONNX file.
         pictures: pictures, folders or archives of them.
         batch: pictures computed at once.
         reject: the answer is "neither" for pictures that are stranger than all but this share of the known kind (0: never).
@@ -90,14 +90,13 @@ def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH,
     return predict_samples(load(run), find_pictures(pictures), batch, reject).frame()
 
 
-def predict_samples(classifier: Classifier, samples: Samples, batch: int = BATCH, reject: float = 0.0) -> Predictions:
+def predict_samples(classifier: Answering, samples: Samples, batch: int = BATCH, reject: float = 0.0) -> Predictions:
     """The predictions of `classifier` for every file of `samples`, in their order; unreadable ones are listed.
 
     `reject` as in `predict`.
     """
     classifier.refuse_reject(reject)  # before anything is read
-    if classifier.fast:
-        keep_freed_memory()
+    classifier.get_ready()
     names: list[str] = []
     rows: list[int] = []
     hashes: list[str] = []

@@ -12,7 +12,8 @@ import torch
 
 from tapetum.data.cache import Pictures
 from tapetum.data.loader import ValidationLoader
-from tapetum.inference.classifier import BATCH, probabilities
+from tapetum.inference.answers import BATCH
+from tapetum.inference.classifier import probabilities
 from tapetum.training.loop import Task
 
 

@@ -1,0 +1,118 @@
+"""What a run has written of its pictures: the predictions behind its metrics, which picture trained, and where they lie."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tapetum.config import read_table
+from tapetum.data.samples import Samples
+from tapetum.data.sources import find_samples
+from tapetum.errors import UserError
+from tapetum.files import no_formula, unguarded
+from tapetum.inference.predict import Predictions
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The predictions that a training wrote of one part of its pictures."""
+
+    names: list[str]
+    """As the data know them."""
+    classes: list[str]
+    labels_N: np.ndarray
+    """(N,) int64 class numbers."""
+    probabilities_NK: np.ndarray
+
+
+def recorded(run: Path, part: str) -> Recorded:
+    """The rows of a run's predictions.csv that belong to `part`: "val", "test" or "folds". There may be none.
+
+    Raises:
+        UserError: there is no such file, or it is not what a training wrote.
+    """
+    rows, columns = _read(run / "predictions.csv")
+    try:
+        rows = [row for row in rows if row["split"] == part]
+        classes = [name.removeprefix("p_") for name in columns if name.startswith("p_")]
+        number = {no_formula(name): k for k, name in enumerate(classes)}
+        return Recorded(
+            names=[unguarded(row["path"]) for row in rows],
+            classes=classes,
+            labels_N=np.array([number[row["label"]] for row in rows], np.int64),
+            probabilities_NK=np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _strange(run / "predictions.csv", error) from error
+
+
+def contents(run: Path) -> dict[str, tuple[str, str]]:
+    """Part and SHA-256 of every picture of a run, by its name (splits.csv).
+
+    Raises:
+        UserError: there is no such file, or it is not what a training wrote.
+    """
+    rows, _ = _read(run / "splits.csv")
+    try:
+        return {unguarded(row["path"]): (row["split"], row["sha256"]) for row in rows}
+    except (KeyError, TypeError) as error:
+        raise _strange(run / "splits.csv", error) from error
+
+
+def where_pictures(run: Path, data: Path | None = None) -> Path:
+    """Where the run's pictures are: `data` if it is given, else where they were at the training.
+
+    Raises:
+        UserError: the run does not say.
+    """
+    if data is not None:
+        return data
+    about = read_table(run / "settings.toml", "about")
+    if "data" not in about:
+        raise UserError(f"{run / 'settings.toml'} does not say where the pictures are: expected --data FOLDER.")
+    return Path(about["data"])
+
+
+def find_run_pictures(run: Path, place: Path, names: list[str]) -> Samples:
+    """The files called `names`, in that order, of the run's pictures at `place`."""
+    if not place.exists():
+        raise UserError(f"the pictures of {run} are not at {place}: expected them there. Say where they are now with --data.")
+    samples = find_samples(place)
+    row = {name: i for i, name in enumerate(samples.names)}
+    missing = [name for name in names if name not in row]
+    if missing:
+        raise UserError(
+            f"{place} lacks {len(missing):,} of {len(names):,} pictures of {run} ({missing[0]}): expected all of them. Put "
+            "them back, or say where they are with --data."
+        )
+    return samples.select(np.array([row[name] for name in names], np.int64))
+
+
+def refuse_changed(run: Path, found: Predictions) -> None:
+    """Raise a UserError if the pictures that were read are not those of the run, byte for byte."""
+    known = contents(run)
+    changed = [name for name, digest in zip(found.names, found.sha256, strict=True) if known.get(name, ("", ""))[1] != digest]
+    changed += [name for name, _ in found.unreadable]
+    if changed:
+        raise UserError(
+            f"{len(changed):,} pictures of {run} have changed since its training ({changed[0]}): expected the same files. Put "
+            "them back, or say where they are with --data."
+        )
+
+
+def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    if not path.exists():
+        raise UserError(f"{path.parent} holds no {path.name}: expected the folder of a finished run.")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader), list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _strange(path, error) from error
+
+
+def _strange(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is not what a training wrote ({type(error).__name__}: {error}): expected it unchanged. Train anew."
+    )
