@@ -93,6 +93,15 @@ def known_pictures(served_run) -> list[bytes]:
 
 
 @pytest.fixture(scope="session")
+def served_file(served_run) -> Path:
+    """The same as an ONNX file, which is served without torch, and so begins to be in a second."""
+    from tapetum.deployment.export import export_onnx
+
+    export_onnx(served_run, served_run.parent / "run.onnx", say=lambda line: None)
+    return served_run.parent / "run.onnx"
+
+
+@pytest.fixture(scope="session")
 def program(served_run):
     """`tapetum serve` as a process of its own: its port and the process."""
     import load

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -127,6 +128,7 @@ def configured(service: "Service", token: str) -> "uvicorn.Config":
     from tapetum.deployment.connections import connection_class
     from tapetum.deployment.routes import create_app
 
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form, its sender is told
     limits = service.limits
     return uvicorn.Config(
         create_app(service, token),
