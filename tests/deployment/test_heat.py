@@ -47,7 +47,7 @@ def test_warm_places_are_coloured_and_cold_ones_left(square):
     changed = np.abs(picture - plain).max(2)
     assert picture.shape == (224, 224, 3)
     assert changed[:20, :20].min() > 20
-    assert changed[120:, 120:].max() == 0
+    assert changed[120:, 120:].max() <= 2  # the curve between the points reaches that far
 
 
 def test_an_onnx_file_has_none(served_file):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import random
@@ -20,6 +21,7 @@ from load import form, get, post
 ROUTES = ["/", "/page.js", "/words.js", "/page.css", "/icon.svg", "/v1/predict", "/v1/explain", "/v1/model", "/metrics"]
 ROUTES += ["/openapi.json"]
 HEALTH = ["/healthz", "/readyz"]
+FIELD = b'--e\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--e--\r\n'
 NAUGHTY = ["<script>alert(1)</script>", "../../etc/passwd", "=cmd|' /C calc'!A0", "표 \u202e\u0000x", "a" * 300, "\\", "'\";--"]
 NONE = ["", "x", "\x89PNG\r\n\x1a\n", "\xff\xd8\xff\xe0", "GIF89a", "RIFF0000WEBP", "II*\0", "P6 9 9 255\n", "BM"]
 
@@ -132,7 +134,7 @@ def test_no_path_leads_out(plain_server):
         (post(b"x", "/v1/predict", "application/json"), 415, "expected image/*"),
         (post(b"x", "/v1/predict", "multipart/form-data"), 400, "boundary"),
         (post(b"nonsense", "/v1/predict", "multipart/form-data; boundary=edge"), 400, "form cannot be read"),
-        (post(b'--e\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--e--\r\n', "/v1/predict", "multipart/form-data; boundary=e"), 400, "holds no file"),
+        (post(FIELD, "/v1/predict", "multipart/form-data; boundary=e"), 400, "holds no file"),
         (post(b"hello there"), 422, "not a picture"),
         (post(b"x" * 10_000_001), 413, "10 MB"),
         (post(b"x", "/v1/predict?each=maybe"), 400, "each"),
@@ -346,11 +348,8 @@ def test_garbage_is_refused_and_never_breaks_the_server(running, known_pictures)
         for _ in range(400):
             sock = socket.create_connection(("127.0.0.1", server.port))
             sock.settimeout(5)
-            with_end = mutated(chance, chance.choice(whole))
-            try:
-                sock.sendall(with_end)
-            except OSError:
-                pass
+            with contextlib.suppress(OSError):
+                sock.sendall(mutated(chance, chance.choice(whole)))
             socks.append(sock)
         for sock in socks:
             try:

@@ -19,7 +19,8 @@ CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 DROP = """([files, kind]) => {
   const data = new DataTransfer();
   for (const [name, type, text] of files) {
-    const bytes = typeof text === "number" ? new Uint8Array(text) : Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const decoded = () => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const bytes = typeof text === "number" ? new Uint8Array(text) : decoded();
     data.items.add(new File([bytes], name, { type }));
   }
   const event = kind === "paste" ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true })
