@@ -113,7 +113,7 @@ def program(served_run):
 @pytest.fixture(scope="session")
 def running(served_run):
     """Starts servers in threads: `with running(queue=1, body_seconds=0.5) as server:`."""
-    from serving import Running
+    from server_thread import Running
 
     @contextlib.contextmanager
     def start(**options):

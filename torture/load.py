@@ -36,9 +36,9 @@ class Reply:
 
 @contextlib.contextmanager
 def served(
-    run: Path, *flags: object, cores: Sequence[int] = (), patience: float = 120
+    run: Path, *flags: object, cores: Sequence[int] = (), patience: float = 120, ready: bool = True
 ) -> Iterator[tuple[int, subprocess.Popen]]:
-    """`tapetum serve RUN` on a free port, ready; the port and the process. It is ended afterwards."""
+    """`tapetum serve RUN` on a free port, ready if that is asked for; the port and the process. It is ended afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,7 +48,8 @@ def served(
     environment = {**os.environ, "PYTHONPATH": str(_SOURCE)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        until_ready(port, process, patience)
+        if ready:
+            until_ready(port, process, patience)
         yield port, process
     finally:
         if process.poll() is None:

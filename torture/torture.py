@@ -20,6 +20,7 @@ import archives  # noqa: F401 - the modules put their rows into the list
 import inputs  # noqa: F401
 import model_files  # noqa: F401
 import saving  # noqa: F401
+import serving  # noqa: F401
 import trainings  # noqa: F401
 from common import ROWS, Row, warm
 

@@ -184,7 +184,7 @@ def test_the_page_can_be_used_by_keyboard(visit):
 def test_a_class_of_any_name_is_text(browser, served_run, tmp_path):
     import dataclasses
 
-    from serving import Running
+    from server_thread import Running
     from tapetum.inference.classifier import load
 
     odd = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>")
