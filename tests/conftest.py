@@ -123,3 +123,61 @@ def interrupted_in_step(number):
         patch.setattr(loop, "_step", counted)
         with pytest.raises(Interrupted):
             yield
+
+
+@pytest.fixture(scope="session")
+def served_run(tmp_path_factory) -> Path:
+    """A run that knows strangers: LeNet-5, which tells stripes of 32 pixels apart, trained for some seconds."""
+    import tapetum
+
+    place = tmp_path_factory.mktemp("served")
+    data = write_stripes(place / "stripes", 60)
+    settings = {"model": "lenet5-1998", "size": 32, "epochs": 4, "batch": 16, "lr": 0.01, "val": 0.3}
+    return tapetum.train(data, place / "run", **settings).folder
+
+
+@pytest.fixture(scope="session")
+def known_pictures(served_run) -> list[bytes]:
+    """The encoded pictures that it was trained on and validated with, all different."""
+    return [path.read_bytes() for path in sorted((served_run.parent / "stripes").rglob("*.png"))]
+
+
+@pytest.fixture(scope="session")
+def served_file(served_run) -> Path:
+    """The same as an ONNX file, which is served without torch, and so begins to be in a second."""
+    from tapetum.deployment.export import export_onnx
+
+    export_onnx(served_run, served_run.parent / "run.onnx", say=lambda line: None)
+    return served_run.parent / "run.onnx"
+
+
+@pytest.fixture(scope="session")
+def program(served_run):
+    """`tapetum serve` as a process of its own: its port and the process."""
+    import load
+
+    with load.served(served_run, "--queue", 2000, "--reject", "0.1") as (port, process):
+        yield port, process
+
+
+@pytest.fixture(scope="session")
+def running(served_run):
+    """Starts servers in threads: `with running(queue=1, body_seconds=0.5) as server:`."""
+    from server_thread import Running
+
+    @contextlib.contextmanager
+    def start(**options):
+        server = Running(served_run, **options)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def plain_server(running):
+    """One with the usual limits."""
+    with running() as server:
+        yield server

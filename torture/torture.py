@@ -21,6 +21,7 @@ import inputs  # noqa: F401
 import model_files  # noqa: F401
 import onnx_files  # noqa: F401
 import saving  # noqa: F401
+import serving  # noqa: F401
 import trainings  # noqa: F401
 from common import ROWS, Row, warm
 

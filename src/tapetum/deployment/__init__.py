@@ -1,1 +1,1 @@
-"""A classifier for others: as ONNX, as a model card, as a repository."""
+"""A classifier for others: as ONNX, as a model card, as a repository, and over HTTP."""
