@@ -69,6 +69,16 @@ def test_a_run_learns_and_leaves_everything_that_it_promises(stripes, tmp_path):
         assert Image.open(run.folder / name).size[0] > 300
 
 
+def test_a_run_that_is_replaced_leaves_nothing_out_that_the_new_one_has(stripes, tmp_path):
+    broken = stripes / "lying" / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n")
+    quick(stripes, tmp_path / "run", epochs=1)
+    assert (tmp_path / "run" / "left_out.csv").exists()
+    broken.unlink()
+    quick(stripes, tmp_path / "run", epochs=1, overwrite=True)
+    assert not (tmp_path / "run" / "left_out.csv").exists()
+
+
 def test_the_report_needs_no_network_and_escapes_names(tmp_path, stripes):
     (stripes / "lying").rename(stripes / "<img src=x onerror=alert(1)>")
     run = quick(stripes, tmp_path / "run", epochs=1)

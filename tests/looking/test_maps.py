@@ -37,6 +37,12 @@ def test_a_unit_is_as_excited_as_its_map_at_its_brightest(layer, excited):
     np.testing.assert_allclose(found, excited, atol=1e-6)
 
 
+def test_what_a_layer_said_is_taken_before_the_next_one_works_in_place():
+    ones = torch.ones(1, 1, 4, 4)
+    assert excitements(bright_and_dark(), ones, "0").tolist() == [[1, -1]]
+    assert excitements(bright_and_dark(), ones, "1").tolist() == [[1, 0]]
+
+
 def test_many_pictures_go_in_batches_and_keep_their_order():
     many = torch.arange(70.0)[:, None, None, None].expand(70, 1, 4, 4)
     assert excitements(bright_and_dark(), many, "0")[:, 0].tolist() == list(range(70))
