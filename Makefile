@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench fuzz torture clean
+.PHONY: help demo test check format docs bench fuzz torture clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ format: $(STAMP)  ## put the source into shape
 	$(BIN)/ruff format src tests benchmarks torture
 	$(BIN)/ruff check --fix src tests benchmarks torture
 
+docs: $(STAMP)  ## the site, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(STAMP)  ## the slow trainings and the speed ratios (hours)
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python benchmarks/speed.py
@@ -44,4 +47,4 @@ torture: $(STAMP)  ## kills, flips, bombs and odd input by the hundred: a line a
 	OMP_WAIT_POLICY=passive $(BIN)/python torture/torture.py
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) dist build tapetum-demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist build site tapetum-demo .pytest_cache .mypy_cache .ruff_cache

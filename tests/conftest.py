@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -34,6 +35,24 @@ def stripes(tmp_path):
     return write_stripes(tmp_path / "stripes")
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A finished run that tells strangers, its pictures, and its ONNX file into which uint8 squares go."""
+    import tapetum
+    from tapetum.deployment.export import export_onnx
+
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAPETUM_CACHE", str(root / "cache"))
+        data = write_stripes(root / "stripes")
+        quick = dict(
+            model="lenet-table", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0
+        )
+        run = tapetum.train(data, root / "run", val=0.4, views="mirror", say=lambda line: None, **quick).folder
+    export_onnx(run, root / "stripes.onnx", uint8=True)
+    return run, data, root / "stripes.onnx"
+
+
 def write_stripes(folder: Path, count: int = 40, seed: int = 0) -> Path:
     generator = np.random.default_rng(seed)
     for label, axis in (("lying", 0), ("upright", 1)):
@@ -44,6 +63,37 @@ def write_stripes(folder: Path, count: int = 40, seed: int = 0) -> Path:
             picture = 128 + 70 * picture[:, :, None] + generator.normal(0, 25, (40, 48, 3))
             Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / label / f"{label}.{number}.png")
     return folder
+
+
+def _trained(folder: Path, **options):
+    """A finished run of two classes, one of its files broken; the pictures lie beside it in `stripes`."""
+    import tapetum
+
+    write_stripes(folder / "stripes")
+    (folder / "stripes" / "lying" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    quick = dict(model="compact", size=32, batch=16, turn=0.0, crop_area=0.8, mixup=0.0, say=lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAPETUM_CACHE", str(folder / "cache"))
+        tapetum.train(folder / "stripes", folder / "run", **{**quick, **options})
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory):
+    """A run with a test part, to be looked at; a test that changes one takes `plain_copy`."""
+    return _trained(tmp_path_factory.mktemp("plain"), test=0.2, epochs=3)
+
+
+@pytest.fixture(scope="session")
+def crossed_run(tmp_path_factory):
+    """A cross-validation of two networks, trained too shortly to be always right."""
+    return _trained(tmp_path_factory.mktemp("crossed"), folds=2, epochs=1)
+
+
+@pytest.fixture
+def plain_copy(plain_run, tmp_path):
+    """A run to change; its pictures stay where they are."""
+    return shutil.copytree(plain_run, tmp_path / "run")
 
 
 def encoded(picture, format="PNG", **options) -> bytes:
@@ -76,29 +126,21 @@ def interrupted_in_step(number):
 
 
 @pytest.fixture(scope="session")
-def served_run(tmp_path_factory) -> Path:
-    """A run that knows strangers: LeNet-5, which tells stripes of 32 pixels apart, trained for some seconds."""
-    import tapetum
-
-    place = tmp_path_factory.mktemp("served")
-    data = write_stripes(place / "stripes", 60)
-    settings = {"model": "lenet5-1998", "size": 32, "epochs": 4, "batch": 16, "lr": 0.01, "val": 0.3}
-    return tapetum.train(data, place / "run", **settings).folder
+def served_run(finished) -> Path:
+    """A run folder that is served."""
+    return finished[0]
 
 
 @pytest.fixture(scope="session")
-def known_pictures(served_run) -> list[bytes]:
-    """The encoded pictures that it was trained on and validated with, all different."""
-    return [path.read_bytes() for path in sorted((served_run.parent / "stripes").rglob("*.png"))]
-
-
-@pytest.fixture(scope="session")
-def served_file(served_run) -> Path:
+def served_file(finished) -> Path:
     """The same as an ONNX file, which is served without torch, and so begins to be in a second."""
-    from tapetum.deployment.export import export_onnx
+    return finished[2]
 
-    export_onnx(served_run, served_run.parent / "run.onnx", say=lambda line: None)
-    return served_run.parent / "run.onnx"
+
+@pytest.fixture(scope="session")
+def known_pictures(finished) -> list[bytes]:
+    """The encoded pictures that it was trained on and validated with, all different."""
+    return [path.read_bytes() for path in sorted(finished[1].rglob("*.png"))]
 
 
 @pytest.fixture(scope="session")

@@ -57,15 +57,25 @@ def test_help_needs_no_torch():
     script += "print('LOADED', [m for m in ('torch', 'numpy', 'pandas', 'matplotlib', 'PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "LOADED []" in done.stdout
-    for command in ("demo", "train", "evaluate", "predict", "models", "summary"):
+    for command in ("demo", "train", "evaluate", "predict", "export", "models", "summary"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "labels", "evaluate", "predict", "models", "summary"])
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "labels", "evaluate", "predict", "explain", "report", "export", "models", "summary"]
+)
 def test_every_command_explains_itself(tapetum, command):
     code, out, _ = tapetum(command, "--help")
     assert code == 0
     assert f"usage: tapetum {command}" in out
+
+
+def test_a_prediction_loads_nothing_that_it_does_not_use(trained, stripes, tmp_path):
+    # Each of these takes half a second or more: torch's compiler, and libraries for trainings and pages.
+    script = "import sys; from tapetum.cli import run; run(sys.argv[1:]); print(*sys.modules)"
+    arguments = ["predict", trained[0], stripes, "--out", tmp_path / "p.csv"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert {"torch._dynamo", "sympy", "sklearn", "matplotlib", "torchvision"}.isdisjoint(done.stdout.split())
 
 
 def test_version(tapetum):
@@ -118,6 +128,9 @@ def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
         ("evaluate", run, stripes, "--out", tmp_path / "evaluated.csv"),
         ("compare", run, run, stripes, "--out", tmp_path / "compared.csv"),
         ("predict", run, stripes, "--out", tmp_path / "predicted.csv", "--grid", tmp_path / "grid.png"),
+        ("explain", run, stripes, "--out", tmp_path / "explained", "--most", "1"),
+        ("report", run, "--data", stripes),
+        ("export", run, "--onnx", tmp_path / "run.onnx", "--card", tmp_path / "README.md"),
     ):
         code, _, _ = tapetum(*command)
         # Both runs have seen all of these, so there is nothing to compare; the pictures are read all the same.
@@ -203,6 +216,9 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
         (["predict", "{tmp}/none", "{data}"], "does not exist"),
         (["evaluate", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
         (["labels", "{tmp}/empty"], "holds no predictions.csv: expected the folder of a finished run"),
+        (["report", "{tmp}/empty"], "holds no model.safetensors: expected the folder of a finished run"),
+        (["explain", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
+        (["explain", "{tmp}/none"], "no pictures given"),
         (["demo", "--folder", "{tmp}/photo.jpg"], "photo.jpg"),
     ],
 )
@@ -224,6 +240,16 @@ def test_a_flag_that_is_none_ends_with_code_2(tapetum, arguments):
     code, _, err = tapetum(*arguments)
     assert code == 2
     assert "Traceback" not in err
+
+
+def test_a_report_goes_where_it_is_asked_for_but_not_among_the_pictures(tapetum, trained, stripes, tmp_path):
+    folder, _ = trained
+    code, out, _ = tapetum("report", folder, "--lang", "ko", "--out", tmp_path / "보고서.html")
+    assert code == 0
+    assert out.splitlines()[0] == f"look at:  {tmp_path / '보고서.html'}"
+    assert '<html lang="ko">' in (tmp_path / "보고서.html").read_text(encoding="utf-8")
+    assert json.loads(tapetum("report", folder, "--json")[1]) == {"page": str(folder / "report.html")}
+    assert "lies inside the pictures" in sentence(tapetum("report", folder, "--out", stripes / "r.html"))
 
 
 def test_predictions_are_not_written_among_the_pictures(tapetum, trained, stripes):

@@ -14,7 +14,7 @@ from tapetum import textbook
 from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md"]
+PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md", "docs/looking.md", "docs/export.md"]
 OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
 
@@ -61,6 +61,8 @@ def quickened(arguments):
         return [*arguments, "--quick"]
     if arguments[1] == "train":
         return [*arguments, *(["--model", "compact"] if "--model" not in arguments else []), *QUICK, "--batch", "8"]
+    if "--int8" in arguments:
+        return [*arguments, "--max-loss", "1"]  # of a handful of pictures one is many points
     return arguments
 
 
@@ -95,6 +97,13 @@ def test_the_python_that_a_page_shows_runs(page, place):
     exec(compile(small, page, "exec"), scope)
     assert scope["clf"].classes_ == ("lying", "upright")
     assert scope["run"].folder == Path("runs/photos")
+
+
+def test_the_python_of_the_export_page_runs(place, monkeypatch):
+    call(["tapetum", "train", "photos", "--model", "compact", *QUICK], monkeypatch)
+    (code,) = blocks("docs/export.md", "python")
+    exec(compile(code, "docs/export.md", "exec"), {})
+    assert (place / "photos-model" / "README.md").exists()
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS, "benchmarks/RESULTS.md", "benchmarks/LOG.md"])

@@ -52,7 +52,7 @@ def test_a_run_learns_and_leaves_everything_that_it_promises(stripes, tmp_path):
     assert run.metrics["val"].accuracy.value > 0.9
     assert {p.name for p in run.folder.iterdir()} >= {
         "model.safetensors", "settings.toml", "log.jsonl", "splits.csv", "left_out.csv", "predictions.csv", "metrics.json",
-        "grid.png", "curves.png", "report.html",
+        "grid.png", "curves.png", "report.html", "cost.json",
     }  # fmt: skip
     assert rows(run.folder / "left_out.csv")[0]["path"] == "lying/broken.png"
     splits = rows(run.folder / "splits.csv")
@@ -76,7 +76,7 @@ def test_the_report_needs_no_network_and_escapes_names(tmp_path, stripes):
     assert "<script" not in page
     assert "&lt;img src=x" in page
     assert "<img src=x" not in page
-    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
 
 
 def test_the_same_seed_gives_the_same_model_to_the_bit_with_cold_and_warm_cache(stripes, tmp_path, own_cache):

@@ -19,6 +19,7 @@ from pathlib import Path
 import archives  # noqa: F401 - the modules put their rows into the list
 import inputs  # noqa: F401
 import model_files  # noqa: F401
+import onnx_files  # noqa: F401
 import saving  # noqa: F401
 import serving  # noqa: F401
 import trainings  # noqa: F401

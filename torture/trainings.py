@@ -35,7 +35,7 @@ def _train(
     `at` is called in each step with its number from 1.
     """
     torch.set_num_threads(computing or threads)
-    for module, name in ((run, "curves"), (run, "write_report"), (judging, "prediction_grid")):
+    for module, name in ((run, "curves"), (run, "write_report"), (run.cost, "write_cost"), (judging, "prediction_grid")):
         setattr(module, name, lambda *_, **__: None)
     reading.num_cores = lambda: threads
     loop._SECONDS_BETWEEN_CHECKPOINTS = -1.0  # after every epoch

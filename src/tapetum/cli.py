@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from tapetum import __version__
-from tapetum.commands import deploying, judging, networks, serving, training
+from tapetum.commands import deploying, judging, looking, networks, serving, training
 from tapetum.config import read_settings
 from tapetum.errors import UserError
 
@@ -23,6 +23,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": judging.evaluate,
     "compare": judging.compare,
     "predict": judging.predict,
+    "explain": looking.explain,
+    "report": looking.report,
     "export": deploying.export,
     "serve": serving.serve,
     "models": networks.models,

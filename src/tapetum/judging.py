@@ -44,7 +44,8 @@ def learn_strangers(classifier: Classifier, tasks: list[Task], crossed: bool) ->
             ValidationLoader(training.pictures, training.rows[some], classifier.preprocessing, BATCH),
             validation.of(others),
         )
-        seen, unseen = (features(network, squares, classifier.preprocessing, classifier.device) for squares in each)
+        how = classifier.preprocessing, classifier.device, classifier.fast
+        seen, unseen = (features(network, squares, *how) for squares in each)
         views = seen[0].shape[0]
         known.append(Known.of(seen[0].flatten(0, 1), np.tile(training.labels[some], views)))
         strangeness.append(Familiar((known[-1],), np.zeros(0)).strangeness(unseen))

@@ -13,6 +13,7 @@
       curves.png          the learning curves
       reliability.png     how often answers of each sureness are right
       coverage.png        how many are wrong, were only the surest given
+      cost.json           seconds, memory, pictures a second
       report.html         all of it on one page
       checkpoint/         the newest states, for --resume
 
@@ -48,6 +49,7 @@ from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import append_line, write_text
+from tapetum.inference import cost
 from tapetum.inference.answers import BATCH
 from tapetum.inference.classifier import Classifier
 from tapetum.inference.description import MODEL_FILE
@@ -58,8 +60,10 @@ from tapetum.training import checkpoint, estimate, loop, members, recipes, turni
 
 # How many pictures are looked at before a recipe is chosen.
 _LOOK = 32
+# A training of fewer steps is not worth measuring more than one beforehand.
+_MANY_STEPS = 300
 # Of a time budget, what is kept for evaluation and for writing the results.
-_RESERVE_SECONDS, _RESERVE_SHARE = 3.0, 0.02
+_RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
     if any(each.epoch == 0 for each in told):
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
-    classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where)
+    classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where, fast=task.fast)
     judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
     answered = judging.answers(classifier, table, tasks)
     calibrated = judging.calibrate(classifier, table, answered.get("val"), settings, say)
@@ -195,7 +199,8 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
     classifier.save(folder / MODEL_FILE)
     write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
     curves(progress.history, folder / "curves.png")
-    write_report(folder, classifier, found, seconds, recipe, len(table.pictures.reasons))
+    cost.write_cost(folder, classifier, table.samples, seconds, time.monotonic() - begun)
+    write_report(folder, classifier=classifier, samples=samples)
     say(f"trained in {duration(seconds)}, all done in {duration(time.monotonic() - begun)}; written to {folder}")
     return Run(classifier, found, folder)
 
@@ -341,7 +346,8 @@ def _mixed(settings: Settings, where: torch.device) -> bool:
 
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
     recipe, steps = task.recipe, len(task.training)
-    seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed, task.fast)
+    times = 3 if steps * recipe.epochs > _MANY_STEPS else 1
+    seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed, task.fast, times)
     seconds *= steps * recipe.epochs * (settings.folds - 1 if settings.folds > 1 else settings.members)
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())

@@ -95,6 +95,7 @@ def write_beginning(folder: Path, samples: Samples, table: Table, settings: Sett
     head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
     write_text(folder / "settings.toml", head + to_toml(tables))
     write_csv(folder / "splits.csv", _PARTS, _parts(table))
+    (folder / "left_out.csv").unlink(missing_ok=True)  # of a run that is replaced
     if table.pictures.reasons:
         reasons = table.pictures.reasons
         write_csv(folder / "left_out.csv", ["path", "reason"], ((samples.names[i], reasons[i]) for i in reasons))

@@ -140,3 +140,37 @@ def test_a_killed_build_leaves_no_cache_that_counts(folder, own_cache):
     samples = find_samples(folder)
     assert cache._from_cache(samples, 16, own_cache, cache._key(samples, 16)) is None
     assert len(everything(open_pictures(samples, 16))) == 12
+
+
+_IN_LITTLE_MEMORY = """
+import mmap, resource, sys
+import tapetum
+
+def train(data):
+    quiet = dict(model="lenet-now", size=224, start_size=224, crop_area=0.1, epochs=1, batch=8, val=0.2, test=0.6)
+    return tapetum.train(data, data + " run", say=lambda line: None, **quiet)
+
+train(sys.argv[1])  # all that a training needs besides its pictures
+with open("/proc/self/status") as status:
+    needed = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+resource.setrlimit(resource.RLIMIT_DATA, (needed + 250_000_000,) * 2)
+try:
+    mmap.mmap(-1, 330_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # what the pictures take
+    sys.exit("the limit does not hold")
+except OSError:
+    pass
+train(sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="no limit on a process's own memory that spares mapped files")
+def test_pictures_larger_than_the_memory_are_trained_on(tmp_path, own_cache):
+    generator = np.random.default_rng(0)
+    for name, count in (("few", 200), ("many", 600)):
+        for i in range(count):
+            path = tmp_path / name / "ab"[i % 2] / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)).resize((430, 430)).save(path)
+    subprocess.run([sys.executable, "-c", _IN_LITTLE_MEMORY, tmp_path / "few", tmp_path / "many"], check=True)
+    assert max(file.stat().st_size for file in own_cache.glob("*.u8")) > 320_000_000

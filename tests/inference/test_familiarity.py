@@ -10,8 +10,10 @@ import tapetum
 from conftest import write_stripes
 from tapetum import models
 from tapetum.data.decode import decode
+from tapetum.data.prepare import Preprocessing
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
+from tapetum.inference.classifier import features
 from tapetum.inference.familiarity import Familiar, Known, watched
 from tapetum.models.ensemble import Ensemble
 
@@ -158,3 +160,12 @@ def test_folds_and_members_know_strangers_too(stripes, knowing, tmp_path):
         assert len(run.classifier.familiar.known) == how.get("folds", 2)
         assert len(run.classifier.familiar.seen_N) == (80 if "folds" in how else 32)
         assert (tapetum.predict(run.folder, [strangers], reject=0.05)["label"] == "neither").mean() > 0.8
+
+
+def test_the_faster_form_gives_the_same_features_to_the_bit():
+    network = models.build("lenet-textbook", 2, 32)
+    preprocessing = Preprocessing(32, "crop", 32, 32, 3)
+    batches = [RNG.integers(0, 256, (5, 32, 32, 3), np.uint8)]
+    fast, plain = (features(network, batches, preprocessing, torch.device("cpu"), fast) for fast in (True, False))
+    assert torch.equal(fast[0], plain[0])
+    assert fast[0].shape == (1, 5, 512)

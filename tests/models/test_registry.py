@@ -1,6 +1,7 @@
 """One set of checks runs over every network of the registry; the rest is about names, sizes and networks from outside."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -131,6 +132,14 @@ def test_torch_agrees_about_the_smallest_size(name, smallest):
     assert fitting(torch.zeros(1, channels, smallest, smallest)).shape == (1, 2)
     with pytest.raises(RuntimeError):
         fitting(torch.zeros(1, channels, smallest - 1, smallest - 1))
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_the_stated_smallest_size_is_what_trying_finds(name):
+    found = replace(models.entry(name), smallest=None)
+    smallest = models.entry(name).smallest
+    tried = [*range(max(1, smallest - 3), smallest + 9), found.size]
+    assert [size for size in tried if not registry._misfit(found, 2, size)] == [size for size in tried if size >= smallest]
 
 
 @pytest.mark.parametrize("name", ["lenett", "LeNet", "lenet5"])

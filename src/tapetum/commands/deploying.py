@@ -33,16 +33,23 @@ def export(
     if onnx is None and card is None:
         raise UserError("nothing to export: expected --onnx FILE, --card FILE or both.")
     told: dict[str, object] = {}
+    if card is not None:
+        from tapetum.deployment.card import write_card
+
+        write_card(run, card)
+        told["card"] = str(card)
     if onnx is not None:
         from tapetum.deployment.export import export_onnx
 
         found = export_onnx(
             run, onnx, uint8=uint8, int8=int8, max_loss=max_loss, data=data, say=lambda line: print(line, file=sys.stderr)
         )
-        told = found.to_json()
+        told |= found.to_json()
         if not json:
             print(found.text())
     if json:
         print(dumps(told))
         return
+    if card is not None:
+        print(f"card:     {card}")
     print(f"next:     tapetum predict {quoted(onnx or run)} PICTURES")

@@ -6,7 +6,7 @@ cannot be the same, the accuracy that it costs is measured, and limited.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,7 @@ def export_onnx(
     refuse_inside(path, place, "ONNX file")
     part, own = own_predictions(run)
     samples = find_run_pictures(run, place, own.names)
+    refuse_changed(run, samples)
 
     say(f"making the graph of {classifier.network_name}")
     model = graph.to_onnx(classifier, uint8, familiar=not int8)
@@ -157,9 +158,8 @@ def export_onnx(
     plain = from_bytes(content, str(path))
     say(f"predicting the run's {len(samples):,} {part} pictures with it")
     found = predict_samples(plain, samples)
-    refuse_changed(run, found)
     if part == "folds":
-        own = Recorded(own.names, own.classes, own.labels_N, predict_samples(classifier, samples).probabilities_NK)
+        own = replace(own, probabilities_NK=predict_samples(classifier, samples).probabilities_NK)
     agreement = _agreement(part, own, found, familiarity_difference(classifier, plain, samples) if knows else None)
     say(agreement.text())
 
@@ -173,10 +173,10 @@ def export_onnx(
 
 def own_predictions(run: Path) -> tuple[str, Recorded]:
     """The run's predictions of pictures that did not train it, and their part: validation, or test, or cross-validation."""
+    found = recorded(run)
     for part in ("val", "test", "folds"):
-        found = recorded(run, part)
-        if found.names:
-            return part, found
+        if part in found:
+            return part, found[part]
     raise UserError(f"{run / 'predictions.csv'} holds no predictions: expected those of a finished run. Train anew.")
 
 

@@ -132,10 +132,10 @@ def in_doubt(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:
         return find_label_issues(labels_N, probabilities_NK, return_indices_ranked_by="self_confidence", n_jobs=1)
 
 
-def judged(run: Path) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
+def judged(run: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray]:
     """Names, classes, labels (N,) and probabilities (N, K) of the pictures that were left out by one network each."""
-    found = recorded(run, "folds")
-    if not found.names:
+    found = recorded(run).get("folds")
+    if found is None:
         raise UserError(
             f"{run} was trained without --folds, so its networks may know the labels by heart: expected a run in which each "
             "picture was left out by one network. Make one with: tapetum train DATA --folds 5"

@@ -1,6 +1,8 @@
 """What a run has written of its pictures: the predictions behind its metrics, which picture trained, and where they lie."""
 
 import csv
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,38 +13,46 @@ from tapetum.data.samples import Samples
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.files import no_formula, unguarded
-from tapetum.inference.predict import Predictions
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The predictions that a training wrote of one part of its pictures."""
+    """The predictions that a training wrote of one part of its pictures: N pictures, K classes."""
 
-    names: list[str]
+    names: tuple[str, ...]
     """As the data know them."""
-    classes: list[str]
+    classes: tuple[str, ...]
     labels_N: np.ndarray
-    """(N,) int64 class numbers."""
+    """(N,) int64 class numbers, as given."""
     probabilities_NK: np.ndarray
+    """(N, K), rows sum to 1."""
+    network_N: np.ndarray
+    """(N,) in cross-validation the network that answered, counted from 0: the one that did not see it. -1: all together."""
 
 
-def recorded(run: Path, part: str) -> Recorded:
-    """The rows of a run's predictions.csv that belong to `part`: "val", "test" or "folds". There may be none.
+def recorded(run: Path) -> dict[str, Recorded]:
+    """A run's predictions.csv by part: "val", "test", or "folds" for the training pictures of a cross-validation.
 
     Raises:
         UserError: there is no such file, or it is not what a training wrote.
     """
     rows, columns = _read(run / "predictions.csv")
     try:
-        rows = [row for row in rows if row["split"] == part]
-        classes = [name.removeprefix("p_") for name in columns if name.startswith("p_")]
+        classes = tuple(name.removeprefix("p_") for name in columns if name.startswith("p_"))
         number = {no_formula(name): k for k, name in enumerate(classes)}
-        return Recorded(
-            names=[unguarded(row["path"]) for row in rows],
-            classes=classes,
-            labels_N=np.array([number[row["label"]] for row in rows], np.int64),
-            probabilities_NK=np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows]),
-        )
+        parts: dict[str, list[dict[str, str]]] = {}
+        for row in rows:
+            parts.setdefault(row["split"], []).append(row)
+        return {
+            part: Recorded(
+                names=tuple(unguarded(row["path"]) for row in lines),
+                classes=classes,
+                labels_N=np.array([number[row["label"]] for row in lines], np.int64),
+                probabilities_NK=np.array([[float(row[f"p_{name}"]) for name in classes] for row in lines]),
+                network_N=np.array([int(row.get("fold") or 0) - 1 for row in lines], np.int64),
+            )
+            for part, lines in parts.items()
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise _strange(run / "predictions.csv", error) from error
 
@@ -74,7 +84,7 @@ def where_pictures(run: Path, data: Path | None = None) -> Path:
     return Path(about["data"])
 
 
-def find_run_pictures(run: Path, place: Path, names: list[str]) -> Samples:
+def find_run_pictures(run: Path, place: Path, names: Sequence[str]) -> Samples:
     """The files called `names`, in that order, of the run's pictures at `place`."""
     if not place.exists():
         raise UserError(f"the pictures of {run} are not at {place}: expected them there. Say where they are now with --data.")
@@ -89,11 +99,17 @@ def find_run_pictures(run: Path, place: Path, names: list[str]) -> Samples:
     return samples.select(np.array([row[name] for name in names], np.int64))
 
 
-def refuse_changed(run: Path, found: Predictions) -> None:
-    """Raise a UserError if the pictures that were read are not those of the run, byte for byte."""
+def refuse_changed(run: Path, samples: Samples) -> None:
+    """Raise a UserError if the files of `samples` are not those of the run, byte for byte."""
     known = contents(run)
-    changed = [name for name, digest in zip(found.names, found.sha256, strict=True) if known.get(name, ("", ""))[1] != digest]
-    changed += [name for name, _ in found.unreadable]
+    changed = []
+    for i, name in enumerate(samples.names):
+        try:
+            digest = hashlib.sha256(samples.read(i)).hexdigest()
+        except OSError:
+            digest = "cannot be read"
+        if known.get(name, ("", ""))[1] != digest:
+            changed.append(name)
     if changed:
         raise UserError(
             f"{len(changed):,} pictures of {run} have changed since its training ({changed[0]}): expected the same files. Put "

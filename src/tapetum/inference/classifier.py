@@ -19,7 +19,7 @@ import tapetum
 from tapetum import device, models, tensorfile
 from tapetum.data.prepare import Preprocessing, to_input, views
 from tapetum.errors import UserError
-from tapetum.faster import for_inference, keep_freed_memory
+from tapetum.faster import for_inference, keep_freed_memory, rewritten
 from tapetum.inference.answers import BATCH, Answering, batched, temper
 from tapetum.inference.description import FORMAT, MODEL_FILE, described
 from tapetum.inference.familiarity import Familiar, watched
@@ -51,9 +51,13 @@ def features(
     batches_BHWC: Iterable[np.ndarray],
     preprocessing: Preprocessing,
     on: torch.device,
+    fast: bool = True,
 ) -> list[torch.Tensor]:
-    """Features (V, N, C) of the last layer, for each of V views and N pictures; one tensor for each member of an ensemble."""
-    with watched(network) as watch:
+    """Features (V, N, C) of the last layer, for each of V views and N pictures; one tensor for each member of an ensemble.
+
+    `fast`: in the faster form of the network, which must not run anywhere else meanwhile.
+    """
+    with watched(network) as watch, rewritten(network, fast):
         rows = [each for _, each in _answers(network, batches_BHWC, preprocessing, on, watch)]
     return [torch.cat(parts, 1) for parts in zip(*rows, strict=True)]
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import nn
 
 from tapetum.models.ensemble import Ensemble
@@ -42,6 +41,8 @@ class Known:
     @staticmethod
     def of(features_NC: torch.Tensor, labels_N: np.ndarray) -> "Known":
         """Learn from the features of training pictures and their classes."""
+        from sklearn.covariance import ledoit_wolf_shrinkage  # half a second, which prediction need not wait for
+
         x_NC = _rooted(features_NC).double()
         present = np.unique(labels_N)
         means_KC = torch.stack([x_NC[torch.from_numpy(labels_N == k)].mean(0) for k in present])

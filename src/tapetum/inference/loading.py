@@ -18,7 +18,7 @@ def load(path: str | Path, on: str = "auto") -> Answering:
     if Path(path).suffix.lower() == ".onnx":
         from tapetum.inference.onnx import load_onnx
 
-        return load_onnx(path)
+        return load_onnx(path, on)
     from tapetum.inference import classifier
 
     return classifier.load(path, on)

@@ -188,8 +188,11 @@ def _from_parts(onnxruntime: Any, content: bytes, about: dict[str, Any]) -> Onnx
     if names not in (([SQUARES], ends), ([IMAGES], ends)):
         raise ValueError(f"inputs and outputs {names}")
     wanted = session.get_inputs()[0]
-    expected = ("tensor(uint8)" if wanted.name == SQUARES else "tensor(float)", [*input_shape(said.preprocessing, wanted.name)])
-    if (wanted.type, wanted.shape[1:]) != expected:
+    expected = (
+        "tensor(uint8)" if wanted.name == SQUARES else "tensor(float)",
+        ["N", *input_shape(said.preprocessing, wanted.name)],
+    )
+    if (wanted.type, wanted.shape) != expected:
         raise ValueError(f"an input of {wanted.type} {wanted.shape}")
     # One grey picture tells the rest of it.
     square = np.full((1, *input_shape(said.preprocessing, SQUARES)), 128, np.uint8)

@@ -36,6 +36,14 @@ _COLOURS = {
     "pool": ("#e3f1e0", "#c7e3c1", "#aad3a2"), "bar": ("#f6dfc4",) * 3,
 }  # fmt: skip
 _ENGLISH: Mapping[str, str] = MappingProxyType({})
+# The words in Korean, as the study notes write them.
+KOREAN = {
+    "input": "입력", "convolution": "합성곱", "max-pool": "최대 풀링", "subsampling": "다운 샘플링",
+    "fully connected": "완전연결", "RBF units": "RBF 유닛", "normalisation": "정규화", "dropout": "드롭아웃",
+    "softmax": "소프트맥스", "ReLU": "렐루", "stride": "스트라이드",
+    "note": "앞면은 비율대로이고 입력은 {size} x {size} 픽셀입니다. 깊이와 막대는 특성 맵과 유닛 수의 제곱근에 비례합니다. "
+    "파라미터 {params}개.",
+}  # fmt: skip
 
 
 @dataclass(eq=False)

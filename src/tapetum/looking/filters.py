@@ -25,7 +25,7 @@ def colour_share(filters_OCHW: np.ndarray) -> np.ndarray:
     [0.0, 1.0]
     """
     colour_OCHW = filters_OCHW - filters_OCHW.mean(1, keepdims=True)
-    return (colour_OCHW**2).sum((1, 2, 3)) / (filters_OCHW**2).sum((1, 2, 3))
+    return (colour_OCHW**2).sum((1, 2, 3)) / np.maximum((filters_OCHW**2).sum((1, 2, 3)), np.finfo(float).tiny)
 
 
 def permutation_test(values: np.ndarray, in_first: np.ndarray, seed: int = 0, tries: int = 10_000) -> tuple[float, float]:
@@ -47,7 +47,7 @@ def permutation_test(values: np.ndarray, in_first: np.ndarray, seed: int = 0, tr
 
 
 def filter_grid(columns: Sequence[np.ndarray], titles: Sequence[str], path: Path, per_row: int = 16) -> Path:
-    """Draw RGB filters (O, 3, H, W) into a PNG, each group under its title, the most colourful first.
+    """Draw RGB filters (O, 3, H, W) into a PNG, each group under its title, the most colourful first, else in their order.
 
     Each filter is scaled by its own largest weight, so that grey is zero and strong and weak filters show equally well.
     """
@@ -62,7 +62,7 @@ def filter_grid(columns: Sequence[np.ndarray], titles: Sequence[str], path: Path
         for place, number in enumerate(np.argsort(-colour_share(filters), kind="stable")):
             row, column = divmod(place, per_row)
             axes = figure.add_axes((column / per_row, top - (row + 1) * row_share, 0.92 / per_row, 0.92 * row_share))
-            shown = filters[number] / (2 * np.abs(filters[number]).max()) + 0.5
+            shown = filters[number] / max(2 * np.abs(filters[number]).max(), 1e-30) + 0.5
             axes.imshow(shown.transpose(1, 2, 0), interpolation="nearest")
             axes.set_axis_off()
         top -= -(-len(filters) // per_row) * row_share

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -106,36 +107,46 @@ def curves(history: Sequence[dict[str, Any]], path: Path) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
-    epochs = [entry["epoch"] for entry in history]
     figure = Figure(figsize=(9, 3.4), dpi=DPI, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    loss, accuracy = figure.subplots(1, 2)
-    # A single epoch is a point, which a line alone would not show.
-    marker = "o" if len(epochs) < 20 else None
-    for axes, name, best in ((loss, "loss", "lower"), (accuracy, "accuracy", "higher")):
-        for part, color, words in (("train", NEUTRAL, "training"), ("val", SECOND, "validation")):
-            values = np.array([entry[f"{part}_{name}"] for entry in history], float)  # None becomes NaN, a gap in the line
-            if not np.isnan(values).all():
-                axes.plot(epochs, values, color=color, marker=marker, markersize=4, label=words)
+    for axes, name, best in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("lower", "higher"), strict=True):
+        draw_history(axes, history, name)
         axes.set_title(f"{name} ({best} is better)", fontsize=11)
         axes.set_xlabel("epoch")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.set_axisbelow(True)
+        axes.legend(frameon=False)
+    return write_png(canvas, path)
+
+
+def draw_history(axes: Axes, history: Sequence[dict[str, Any]], name: str) -> None:
+    """Draw "loss" or "accuracy" by epoch in training and validation, as `curves` does: no words but the labels of the lines."""
+    epochs = [entry["epoch"] for entry in history]
+    # A single epoch is a point, which a line alone would not show.
+    marker = "o" if len(epochs) < 20 else None
+    for part, color, words in (("train", NEUTRAL, "training"), ("val", SECOND, "validation")):
+        values = np.array([entry[f"{part}_{name}"] for entry in history], float)  # None becomes NaN, a gap in the line
+        if not np.isnan(values).all():
+            axes.plot(epochs, values, color=color, marker=marker, markersize=4, label=words)
+    plain(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if name == "loss":
+        return
     bands = [wilson(round(entry["val_accuracy"] * entry["val_n"]), entry["val_n"]) for entry in history]
     low, high = [band.low for band in bands], [band.high for band in bands]
     if len(epochs) == 1:
-        accuracy.errorbar(epochs, low, yerr=[[0], [high[0] - low[0]]], fmt="none", ecolor=SECOND, label="95 % interval")
+        axes.errorbar(epochs, low, yerr=np.array([[0], [high[0] - low[0]]]), fmt="none", ecolor=SECOND, label="95 % interval")
     else:
-        accuracy.fill_between(epochs, low, high, color=SECOND, alpha=0.12, linewidth=0, label="95 % interval")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.fill_between(epochs, low, high, color=SECOND, alpha=0.12, linewidth=0, label="95 % interval")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     # matplotlib's margin would show more than 100 %; the hundredth keeps a marker at the edge whole.
-    bottom, top = accuracy.get_ylim()
-    accuracy.set_ylim(max(-0.01, bottom), min(1.01, top))
-    loss.legend(frameon=False)
-    accuracy.legend(frameon=False)
-    return write_png(canvas, path)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(-0.01, bottom), min(1.01, top))
+
+
+def plain(axes: Axes) -> None:
+    """No box, and thin lines across."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def _show(axes: Any, picture: np.ndarray) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from PIL import Image
 
 from tapetum.data.decode import BadPicture, decode
@@ -35,20 +36,25 @@ def picture_url(picture: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
 
 
-def miniature(samples: Samples, place: int | None) -> str:
-    """A small JPEG of the picture at `place` as a data URL; "" where there is none, or what is there is no picture."""
-    if place is None:
-        return ""
-    try:
-        picture = Image.fromarray(decode(samples.read(place)))
-    except (OSError, BadPicture):
-        return ""
-    if (times := _SIDE // max(picture.size)) > 1:  # a digit of 8 pixels is a dot on a screen
+def small_url(picture_HWC: np.ndarray, side: int = _SIDE) -> str:
+    """A picture (uint8 RGB) as a JPEG in a data URL, its longer side `side` pixels or a little less; a tiny one is enlarged."""
+    picture = Image.fromarray(picture_HWC)
+    if (times := side // max(picture.size)) > 1:  # a digit of 8 pixels is a dot on a screen
         picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
-    picture.thumbnail((_SIDE, _SIDE))
+    picture.thumbnail((side, side))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=75)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def miniature(samples: Samples, place: int | None) -> str:
+    """`small_url` of the picture at `place`; "" where there is none, or what is there is no picture."""
+    if place is None:
+        return ""
+    try:
+        return small_url(decode(samples.read(place)))
+    except (OSError, BadPicture):
+        return ""
 
 
 def percent(share: float) -> str:

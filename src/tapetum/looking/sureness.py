@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tapetum.evaluation.calibration import coverage_risk, reliability
 from tapetum.evaluation.metrics import wilson
-from tapetum.looking.grids import DPI, FAINT, NEUTRAL, SECOND, write_png
+from tapetum.looking.grids import DPI, NEUTRAL, SECOND, plain, write_png
 
 _BINS = 10
 # Of the surest pictures, the part with which the curve begins: the share of wrong ones among fewer is a game of chance.
@@ -33,6 +33,14 @@ def reliability_diagram(labels_N: np.ndarray, probabilities_NK: np.ndarray, path
         UserError: the file cannot be written.
     """
     axes, canvas = _axes("how sure, how often right")
+    draw_reliability(axes, labels_N, probabilities_NK)
+    axes.set_xlabel("how sure it was")
+    axes.set_ylabel("right answers")
+    return write_png(canvas, path)
+
+
+def draw_reliability(axes: Axes, labels_N: np.ndarray, probabilities_NK: np.ndarray) -> None:
+    """Draw what `reliability_diagram` shows, without words."""
     for confidence, share, count in reliability(labels_N, probabilities_NK, _BINS):
         # The mean of equal numbers may miss them, and so their bin, by a rounding.
         middle = (min(int(confidence * _BINS + 1e-9), _BINS - 1) + 0.5) / _BINS
@@ -44,9 +52,7 @@ def reliability_diagram(labels_N: np.ndarray, probabilities_NK: np.ndarray, path
     # No answer is less sure than one of K equal ones.
     axes.set_xlim(int(_BINS / probabilities_NK.shape[1]) / _BINS, 1)
     axes.set_ylim(0, 1)
-    axes.set_xlabel("how sure it was")
-    axes.set_ylabel("right answers")
-    return write_png(canvas, path)
+    _in_percent(axes)
 
 
 def coverage_curve(labels_N: np.ndarray, probabilities_NK: np.ndarray, path: Path) -> Path:
@@ -55,6 +61,14 @@ def coverage_curve(labels_N: np.ndarray, probabilities_NK: np.ndarray, path: Pat
     The band is the Wilson 95 % interval. Arguments, result and errors are those of `reliability_diagram`.
     """
     axes, canvas = _axes("answering only where it is sure")
+    draw_coverage(axes, labels_N, probabilities_NK)
+    axes.set_xlabel("pictures answered, the surest first")
+    axes.set_ylabel("wrong answers among them")
+    return write_png(canvas, path)
+
+
+def draw_coverage(axes: Axes, labels_N: np.ndarray, probabilities_NK: np.ndarray) -> None:
+    """Draw what `coverage_curve` shows, without words."""
     coverage_N, risk_N = coverage_risk(labels_N, probabilities_NK)
     count = len(coverage_N)
     places = np.unique(np.linspace(_FIRST * (count - 1), count - 1, _POINTS).astype(int))
@@ -64,18 +78,18 @@ def coverage_curve(labels_N: np.ndarray, probabilities_NK: np.ndarray, path: Pat
     axes.fill_between(coverage_N[places], low, high, color=SECOND, alpha=0.12, linewidth=0)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, min(1, 1.05 * max(high)))
-    axes.set_xlabel("pictures answered, the surest first")
-    axes.set_ylabel("wrong answers among them")
-    return write_png(canvas, path)
+    _in_percent(axes)
 
 
 def _axes(title: str) -> tuple[Axes, FigureCanvasAgg]:
     figure = Figure(figsize=(4.6, 3.6), dpi=DPI, layout="constrained", facecolor="white")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     axes.set_title(title, fontsize=11, pad=18)  # room for the counts
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     return axes, canvas
+
+
+def _in_percent(axes: Axes) -> None:
+    plain(axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6))  # more would touch on a narrow page
+        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))

@@ -9,21 +9,13 @@ from markupsafe import Markup
 from tapetum import models
 from tapetum.data.samples import SPLITS, Samples
 from tapetum.evaluation.metrics import Estimate, wilson
-from tapetum.looking.drawing import svg
+from tapetum.looking.drawing import KOREAN, svg
 from tapetum.looking.pages import picture_url, write_html
 from tapetum.models.summary import format_summary, summarize
 
 LANGUAGES = ("ko", "en")
 # Rows of the predictions that the page shows.
 _HEAD = 11
-# The words of the drawings, as the notes write them.
-_KOREAN = {
-    "input": "입력", "convolution": "합성곱", "max-pool": "최대 풀링", "subsampling": "다운 샘플링",
-    "fully connected": "완전연결", "RBF units": "RBF 유닛", "normalisation": "정규화", "dropout": "드롭아웃",
-    "softmax": "소프트맥스", "ReLU": "렐루", "stride": "스트라이드",
-    "note": "앞면은 비율대로이고 입력은 {size} x {size} 픽셀입니다. 깊이와 막대는 특성 맵과 유닛 수의 제곱근에 비례합니다. "
-    "파라미터 {params}개.",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ def _drawing(name: str, lang: str) -> str:
     entry = models.entry(name)
     network = models.build_on_meta(name, 10 if entry.channels == 1 else 1000 if name == "alexnet-2012" else 2)
     crossings = getattr(network, "crossings", ())
-    words = _KOREAN if lang == "ko" else {}
+    words = KOREAN if lang == "ko" else {}
     return svg(summarize(network, entry.channels, entry.size), entry.channels, entry.size, name, crossings, words)
 
 

@@ -56,6 +56,7 @@ class OneColumn(nn.Module):
 @register(
     "alexnet-2014",
     size=224,
+    smallest=63,
     channels=3,
     title="Krizhevsky's one-column net of 2014, torchvision's alexnet",
     paper="Krizhevsky 2014, One weird trick for parallelizing convolutional neural networks",
@@ -77,6 +78,7 @@ def alexnet_2014(num_classes: int, size: int) -> nn.Module:
 @register(
     "alexnet-textbook",
     size=256,
+    smallest=63,
     channels=3,
     title="the notes' AlexNet as written, with torch's default initialisation",
     paper="study notes, section 6.1.2, after Krizhevsky 2014",
@@ -97,6 +99,7 @@ def alexnet_textbook(num_classes: int, size: int) -> nn.Module:
 @register(
     "alexnet",
     size=128,
+    smallest=63,
     channels=3,
     title="the notes' AlexNet mended: initialisation that keeps the signal; any input size",
     paper="study notes, section 6.1.2; He et al. 2015",
@@ -111,6 +114,7 @@ def alexnet(num_classes: int, size: int) -> nn.Module:
 @register(
     "alexnet-now",
     size=112,
+    smallest=7,
     channels=3,
     title="AlexNet's convolutions with what has been learnt since: small stem, BatchNorm, an average for linear layers",
     paper="after Krizhevsky 2014; Ioffe & Szegedy 2015; Lin et al. 2014",

@@ -142,6 +142,7 @@ def _device(column: nn.Module) -> torch.device:
 @register(
     "alexnet-2012",
     size=227,
+    smallest=67,
     channels=3,
     title="AlexNet as published: two columns, local response normalisation, overlapping pools, dropout",
     paper="Krizhevsky, Sutskever & Hinton 2012, section 3",
@@ -162,6 +163,7 @@ def alexnet_2012(num_classes: int, size: int) -> nn.Module:
 @register(
     "alexnet-table",
     size=227,
+    smallest=67,
     channels=3,
     title="AlexNet by the notes' table 6-2: one column",
     paper="study notes, table 6-2, after Krizhevsky et al. 2012",
@@ -215,7 +217,7 @@ class AlexNetTable(nn.Module):
 def initialize(network: nn.Module) -> None:
     """Weights normal with deviation 0.01; biases 1 in convolutions 2, 4, 5 and the hidden linear layers, else 0 (section 5)."""
     for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:  # see layers.kaiming
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None
             nn.init.constant_(layer.bias, 1.0 if name.rpartition(".")[2] in ("conv2", "conv4", "conv5", "fc6", "fc7") else 0.0)

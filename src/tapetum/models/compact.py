@@ -25,6 +25,7 @@ def _compact(num_classes: int, width: float) -> nn.Module:
 @register(
     "compact",
     size=112,
+    smallest=16,
     channels=3,
     title="our own small net: seven 3x3 convolutions with BatchNorm, max-pools, average at the end",
     paper="after Simonyan & Zisserman 2015, Ioffe & Szegedy 2015, Lin et al. 2014",
@@ -41,6 +42,7 @@ def compact(num_classes: int, size: int) -> nn.Module:
 @register(
     "compact-wide",
     size=112,
+    smallest=16,
     channels=3,
     title="compact with half as many maps again, for more minutes",
     paper="after Simonyan & Zisserman 2015, Ioffe & Szegedy 2015, Lin et al. 2014",
@@ -57,6 +59,7 @@ def compact_wide(num_classes: int, size: int) -> nn.Module:
 @register(
     "compact-large",
     size=128,
+    smallest=16,
     channels=3,
     title="compact with twice as many maps, for thousands of pictures",
     paper="after Simonyan & Zisserman 2015, Ioffe & Szegedy 2015, Lin et al. 2014",

@@ -76,6 +76,8 @@ def kaiming(network: nn.Module) -> None:
     the number of classes. AlexNet's overlapping max-pools enlarge the signal, which lifts its first loss above that.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    if layers[0].weight.is_meta:
+        return  # there is nothing to fill, and torch would load its compiler for it
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:

@@ -16,6 +16,7 @@ from tapetum.models.registry import register
 @register(
     "lenet-table",
     size=32,
+    smallest=16,
     channels=1,
     title="LeNet-5 by the notes' table 6-1, on grey pictures",
     paper="study notes, table 6-1, after LeCun et al. 1998",
@@ -58,6 +59,7 @@ class LeNetTable(nn.Module):
 @register(
     "lenet-textbook",
     size=224,
+    smallest=16,
     channels=3,
     title="the notes' LeNet as written: softmax inside, nothing between its linear layers",
     paper="study notes, section 6.1.1",
@@ -100,6 +102,7 @@ class LeNetTextbook(nn.Module):
 @register(
     "lenet-textbook-logits",
     size=224,
+    smallest=16,
     channels=3,
     title="the notes' LeNet with one mistake mended: no softmax inside",
     paper="study notes, section 6.1.1",
@@ -119,6 +122,7 @@ class LeNetTextbookLogits(LeNetTextbook):
 @register(
     "lenet-textbook-relu",
     size=224,
+    smallest=16,
     channels=3,
     title="the notes' LeNet with one mistake mended: a ReLU between its linear layers",
     paper="study notes, section 6.1.1",
@@ -138,6 +142,7 @@ class LeNetTextbookReLU(LeNetTextbook):
 @register(
     "lenet",
     size=96,
+    smallest=16,
     channels=3,
     title="the notes' LeNet mended: logits, ReLU, initialisation, dropout; any input size",
     paper="study notes, section 6.1.1; He et al. 2015; Srivastava et al. 2014",
@@ -181,6 +186,7 @@ _STEM_FROM = 64
 @register(
     "lenet-now",
     size=32,
+    smallest=16,
     channels=3,
     title="LeNet-5's two convolutions with what has been learnt since: BatchNorm, ReLU, dropout, more maps; a stem for photos",
     paper="after LeCun et al. 1998; Ioffe & Szegedy 2015; Lin et al. 2014; Srivastava et al. 2014",

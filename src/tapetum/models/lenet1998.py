@@ -157,6 +157,7 @@ class LeNet5(nn.Module):
 @register(
     "lenet5-1998",
     size=32,
+    smallest=32,
     channels=1,
     title="LeNet-5 as published: connection table, trainable subsampling, scaled tanh, RBF output",
     paper="LeCun, Bottou, Bengio & Haffner 1998, section II.B",
@@ -185,6 +186,7 @@ def lenet5_1998(num_classes: int, size: int) -> nn.Module:
 @register(
     "lenet5-1998-softmax",
     size=32,
+    smallest=32,
     channels=1,
     title="the body of LeNet-5 as published, with a linear layer and softmax on top",
     paper="LeCun, Bottou, Bengio & Haffner 1998, section II.B, but for the output",

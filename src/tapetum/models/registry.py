@@ -42,6 +42,8 @@ class Entry:
     """What is subtracted from each channel of pictures with values 0 to 1, where the paper has values of its own."""
     std: tuple[float, ...] | None = None
     """What each channel is divided by after that."""
+    smallest: int | None = None
+    """Side of the smallest input that it takes, as it takes all larger ones; None: it is found by trying."""
     resize: int | None = None
     """Shorter side of a picture before the square is cut out, where the paper has one."""
     rubbish: float | None = None
@@ -117,7 +119,8 @@ def build(name: str, num_classes: int, size: int | None = None) -> nn.Module:
     refuse_size(size)
     reason = _misfit(found, num_classes, size)
     if reason:
-        smallest = next((s for s in range(size + 1, LARGEST_SIZE + 1) if not _misfit(found, num_classes, s)), None)
+        larger = range(size + 1, LARGEST_SIZE + 1)
+        smallest = found.smallest or next((s for s in larger if not _misfit(found, num_classes, s)), None)
         hint = f"the smallest size that fits is {smallest}" if smallest else f"use its own size, {found.size}"
         raise UserError(f"{name} at {size}x{size}: {reason}; {hint}.")
     return found.build(num_classes, size)
@@ -166,6 +169,8 @@ def _misfit(found: Entry, num_classes: int, size: int, shown: int | None = None)
 
     `shown`: side of the pictures, where it is not the size for which the network is built.
     """
+    if shown is None and found.smallest is not None and size >= found.smallest:
+        return ""  # the first forward on the meta device imports torch's compiler, a second
     try:
         with torch.device("meta"):
             network = found.build(num_classes, size)

@@ -6,6 +6,8 @@ formulas for output sizes, (W-F+2P)/S+1 for convolutions and IF/F for pools, wit
 
 import copy
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,21 @@ from torch import nn
 from tapetum.models.layers import window
 
 _BYTES_PER_MB = 1024**2
+
+
+@dataclass(frozen=True)
+class Call:
+    """One layer at work, in its turn."""
+
+    name: str
+    """Kind and running number, as in the notes: "Conv2d-1"."""
+    layer: str
+    """What the network calls it: "conv1"."""
+    module: nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    """What came in; of tensors that the network changes later, what they are then."""
+    output: torch.Tensor
+    """What went out, as it was."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +74,17 @@ def summarize(network: nn.Module, channels: int, size: int) -> Summary:
     >>> found.rows[0].name, found.rows[0].output, found.rows[0].formula
     ('Conv2d-1', (-1, 64, 63, 63), '(256-11+2*2)/4+1 = 63.25 -> 63, 1 px dropped')
     """
-    trial = _on_meta(network).eval()
-    rows: list[Row] = []
-
-    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, name: str) -> None:
-        rows.append(
-            Row(
-                name=f"{type(layer).__name__}-{len(rows) + 1}",
-                layer=name,
-                output=(-1, *output.shape[1:]),
-                params=sum(p.numel() for p in layer.parameters()),
-                formula=_formula(layer, inputs[0].shape[-2:], output.shape[-2:]),
-                multiply_adds=_multiply_adds(layer, output),
-            )
+    rows = [
+        Row(
+            name=call.name,
+            layer=call.layer,
+            output=(-1, *call.output.shape[1:]),
+            params=sum(p.numel() for p in call.module.parameters()),
+            formula=_formula(call.module, call.inputs[0].shape[-2:], call.output.shape[-2:]),
+            multiply_adds=_multiply_adds(call.module, call.output),
         )
-
-    for name, layer in trial.named_modules():
-        if not list(layer.children()):
-            layer.register_forward_hook(lambda layer, inputs, output, name=name: note(layer, inputs, output, name))
-    with torch.no_grad():
-        trial(torch.empty(1, channels, size, size, device="meta"))
-
+        for call in follow(_on_meta(network).eval(), torch.empty(1, channels, size, size, device="meta"))
+    ]
     params = sum(p.numel() for p in network.parameters())
     sizes = (
         channels * size * size * 4 / _BYTES_PER_MB,
@@ -94,6 +101,65 @@ def summarize(network: nn.Module, channels: int, size: int) -> Summary:
         params_mb=sizes[2],
         total_mb=sum(sizes),
     )
+
+
+@torch.no_grad()
+def follow(network: nn.Module, images_BCHW: torch.Tensor) -> list[Call]:
+    """The layers of `network` in the order in which they work on a batch, with what each makes of it.
+
+    Layers are modules without others inside; what `forward` does without one (a flatten, a sum) is not seen.
+
+    >>> calls = follow(nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU(inplace=True)), torch.zeros(1, 1, 32, 32))
+    >>> [(call.name, call.layer, tuple(call.output.shape)) for call in calls]
+    [('Conv2d-1', '0', (1, 6, 28, 28)), ('ReLU-2', '1', (1, 6, 28, 28))]
+    """
+    calls: list[Call] = []
+
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, name: str) -> None:
+        # A copy: the next layer may work in place.
+        calls.append(Call(f"{type(layer).__name__}-{len(calls) + 1}", name, layer, inputs, output.clone()))
+
+    layers = [(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
+    handles = [
+        layer.register_forward_hook(lambda layer, inputs, output, name=name: note(layer, inputs, output, name))
+        for name, layer in layers
+    ]
+    try:
+        network(images_BCHW)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def last_convolution(network: nn.Module, channels: int, size: int) -> list[str]:
+    """What the network calls its last convolution whose maps have more than one place. Takes no memory for weights.
+
+    One name; in a network of two columns that of each, which together hold its maps. None where there is no such layer.
+
+    >>> last_convolution(nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.Conv2d(6, 9, 28), nn.Flatten()), channels=1, size=32)
+    ['0']
+    """
+    calls = follow(_on_meta(network).eval(), torch.empty(1, channels, size, size, device="meta"))
+    found = [
+        call.layer
+        for call in calls
+        if "Conv" in type(call.module).__name__ and call.output.ndim == 4 and math.prod(call.output.shape[2:]) > 1
+    ]
+    return in_columns(found[-1], found) if found else []
+
+
+def in_columns(layer: str, layers: Iterable[str]) -> list[str]:
+    """Of `layers` those that are `layer` itself, or the same in another column.
+
+    >>> in_columns("columns.1.conv5", ["columns.0.conv4", "columns.0.conv5", "columns.1.conv5"])
+    ['columns.0.conv5', 'columns.1.conv5']
+    """
+
+    def inside(name: str) -> str:
+        return re.sub(r"^columns\.\d\.", "", name)
+
+    return [name for name in layers if inside(name) == inside(layer)]
 
 
 def format_summary(summary: Summary) -> str:

@@ -17,12 +17,12 @@ _BASE_BYTES = 450 * 1024**2
 
 
 def seconds_per_step(
-    network: torch.nn.Module, recipe: Recipe, device: torch.device, mixed: bool = False, fast: bool = True
+    network: torch.nn.Module, recipe: Recipe, device: torch.device, mixed: bool = False, fast: bool = True, times: int = 3
 ) -> float:
     """Seconds that a training step takes here on average, measured on a copy of `network` with batches of noise.
 
-    A few steps of the full size are a good guess, not a promise; the progress bar corrects it as the training runs. Smaller
-    pictures at the beginning are reckoned by their area.
+    A few steps of the full size (`times`, or one if it takes more than a second) are a good guess, not a promise; the progress
+    bar corrects it as the training runs. Smaller pictures at the beginning are reckoned by their area.
     """
     if fast:
         keep_freed_memory()  # as the training will
@@ -48,7 +48,7 @@ def seconds_per_step(
     with rewritten(trial, fast):
         step(2)  # the first step also sets the optimizer up
         first = step(recipe.batch)  # and the first of its size the kernels and the memory
-        full = min(step(recipe.batch) for _ in range(1 if first > 1 else 3))
+        full = min(step(recipe.batch) for _ in range(1 if first > 1 else times))
     return full * mean_area(recipe)
 
 

@@ -1,0 +1,44 @@
+"""The pictures of a run, long after: by name, as long as they are where they were and what they were."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from tapetum.data.decode import BadPicture, decode
+from tapetum.data.samples import Samples
+from tapetum.data.sources import find_samples
+from tapetum.errors import UserError
+
+
+class Album:
+    """Looks pictures up by the names that the run knows them by."""
+
+    def __init__(self, data: Path | None, sha256: dict[str, str], samples: Samples | None = None) -> None:
+        """Look at `data`, if anybody knows where that is, or at the `samples` at hand; `sha256`: of each file, by name."""
+        self.missing = ""
+        """Why there are no pictures at all; empty where there are."""
+        self._sha256, self._places = sha256, {}
+        try:
+            if samples is None:
+                if data is None:
+                    raise UserError("the run does not say where its pictures are.")
+                samples = find_samples(data)
+        except UserError as error:
+            self.missing = str(error)
+            return
+        self._samples = samples
+        self._places = {name: i for i, name in enumerate(self._samples.names)}
+        if not self._places.keys() & sha256.keys():
+            self.missing = f"{data} holds none of the run's pictures."
+
+    def picture(self, name: str) -> np.ndarray | None:
+        """The decoded picture (uint8 RGB); None where it is gone, or another file has its name now."""
+        if name not in self._places:
+            return None
+        try:
+            content = self._samples.read(self._places[name])
+            same = hashlib.sha256(content).hexdigest() == self._sha256.get(name)
+            return decode(content) if same else None
+        except (OSError, BadPicture):
+            return None
