@@ -26,10 +26,10 @@ class Gone(Exception):
 class Places:
     """Places for pictures between their arrival and their answer. Whoever finds none is told at once, and when to come again.
 
-    All `most` places are for bursts, but no more than can be computed in `seconds`. When they do not do, more comes in than can be computed: then a long queue serves nobody
-    sooner, it only lets everybody wait. Until a second passes without a refusal, only `few` places are given, so that those who
-    are let in are answered about as soon as ever (after Nichols & Jacobson 2012, "Controlling queue delay", who tell a burst
-    from a standing queue).
+    All `most` places are for bursts, but no more than can be computed in `seconds`. When they do not do, more comes in than can
+    be computed: then a long queue serves nobody sooner, it only lets everybody wait. Until a second passes without a refusal,
+    only `few` places are given, so that those who are let in are answered about as soon as ever (after Nichols & Jacobson 2012,
+    "Controlling queue delay", who tell a burst from a standing queue).
     """
 
     def __init__(self, most: int, few: int, seconds: float = math.inf) -> None:
