@@ -126,29 +126,21 @@ def interrupted_in_step(number):
 
 
 @pytest.fixture(scope="session")
-def served_run(tmp_path_factory) -> Path:
-    """A run that knows strangers: LeNet-5, which tells stripes of 32 pixels apart, trained for some seconds."""
-    import tapetum
-
-    place = tmp_path_factory.mktemp("served")
-    data = write_stripes(place / "stripes", 60)
-    settings = {"model": "lenet5-1998", "size": 32, "epochs": 4, "batch": 16, "lr": 0.01, "val": 0.3}
-    return tapetum.train(data, place / "run", **settings).folder
+def served_run(finished) -> Path:
+    """A run folder that is served."""
+    return finished[0]
 
 
 @pytest.fixture(scope="session")
-def known_pictures(served_run) -> list[bytes]:
-    """The encoded pictures that it was trained on and validated with, all different."""
-    return [path.read_bytes() for path in sorted((served_run.parent / "stripes").rglob("*.png"))]
-
-
-@pytest.fixture(scope="session")
-def served_file(served_run) -> Path:
+def served_file(finished) -> Path:
     """The same as an ONNX file, which is served without torch, and so begins to be in a second."""
-    from tapetum.deployment.export import export_onnx
+    return finished[2]
 
-    export_onnx(served_run, served_run.parent / "run.onnx", say=lambda line: None)
-    return served_run.parent / "run.onnx"
+
+@pytest.fixture(scope="session")
+def known_pictures(finished) -> list[bytes]:
+    """The encoded pictures that it was trained on and validated with, all different."""
+    return [path.read_bytes() for path in sorted(finished[1].rglob("*.png"))]
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ class Running:
         limits = Limits(**{name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__})
         self.sock = serve._listening("127.0.0.1", 0)
         self.port = self.sock.getsockname()[1]
-        self.service = service.Service(load_any(run), run, options.pop("reject", 0.0), options.pop("queue", 64), 1, limits)
+        self.service = service.Service(load_any(run), run, options.pop("reject", 0.0), options.pop("queue", 0), 1, limits)
         self.server = connections.Server(serve.configured(self.service, token), self.service)
         self._thread = threading.Thread(target=lambda: self.server.run([self.sock]))
         self._thread.start()

@@ -108,6 +108,8 @@ class Client:
     async def ask(self, request: bytes, number: int = 0, begun: float | None = None) -> Reply:
         """Send a request and read its answer; its time counts from `begun` (time.perf_counter)."""
         begun = time.perf_counter() if begun is None else begun
+        if self._streams is not None and self._streams[0].at_eof():  # it was idle for too long
+            self.close()
         if self._streams is None:
             try:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)

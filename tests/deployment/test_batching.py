@@ -100,3 +100,11 @@ def test_a_large_request_waits_for_an_empty_house_at_most():
     places.leave(8, 1.0)
     assert places.take(8)  # although crowded, nobody else is in
     assert places.retry_after() >= 1
+
+
+def test_a_burst_is_no_longer_than_its_time():
+    places = Places(64, 2, seconds=0.5)
+    for _ in range(100):  # they turn out to take 0.1 s each
+        assert places.take(1)
+        places.leave(1, 0.1)
+    assert [places.take(1) for _ in range(6)] == [True] * 5 + [False]

@@ -20,7 +20,10 @@ def serve(
     workers: Annotated[int, arg(help="Processes that share the port, each with the model in its memory.")] = 1,
     token: Annotated[str, arg(help="What everybody must know who asks; better in the environment, as TAPETUM_TOKEN.")] = "",
     reject: Reject = 0.0,
-    queue: Annotated[int, arg(help="Pictures that wait in each worker; for more the answer is 503.")] = 64,
+    queue: Annotated[
+        int | None,
+        arg(help="Pictures that wait in each worker; for more the answer is 503 (default: half a second's, 64 at most)."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Serve a run over HTTP: a page to drop pictures on, and POST /v1/predict for programs.
@@ -34,7 +37,8 @@ def serve(
     from tapetum.deployment.serve import serve as run_server
 
     whole_number("workers", workers)
-    whole_number("queue", queue)
+    if queue is not None:
+        whole_number("queue", queue)
     if not 0 <= port <= 65_535:
         raise UserError(f"--port is {port}: expected 0 to 65535.")
-    sys.exit(run_server(Serving(run, host, port, workers, token, reject, queue, json)))
+    sys.exit(run_server(Serving(run, host, port, workers, token, reject, queue or 0, json)))

@@ -26,23 +26,24 @@ class Gone(Exception):
 class Places:
     """Places for pictures between their arrival and their answer. Whoever finds none is told at once, and when to come again.
 
-    All `most` places are for bursts. When they do not do, more comes in than can be computed: then a long queue serves nobody
-    sooner, it only lets everybody wait. Until a second passes without a refusal, only `few` places are given, so that those who
-    are let in are answered about as soon as ever (after Nichols & Jacobson 2012, "Controlling queue delay", who tell a burst
-    from a standing queue).
+    All `most` places are for bursts, but no more than can be computed in `seconds`. When they do not do, more comes in than can
+    be computed: then a long queue serves nobody sooner, it only lets everybody wait. Until a second passes without a refusal,
+    only `few` places are given, so that those who are let in are answered about as soon as ever (after Nichols & Jacobson 2012,
+    "Controlling queue delay", who tell a burst from a standing queue).
     """
 
-    def __init__(self, most: int, few: int) -> None:
+    def __init__(self, most: int, few: int, seconds: float = math.inf) -> None:
         self.most, self.few = most, min(few, most)
+        self._seconds = seconds
         self.taken = 0
         self._refused = -math.inf
         self._per_picture = 0.01
-        self._begun = 0.0
 
     def room(self, count: int = 1) -> bool:
         """Whether so many pictures may come in now."""
         crowded = time.monotonic() - self._refused < _CROWDED_SECONDS
-        if self.taken and self.taken + count > (self.few if crowded else self.most):
+        burst = min(self.most, max(self.few, self._seconds / self._per_picture))
+        if self.taken and self.taken + count > (self.few if crowded else burst):
             self._refused = time.monotonic()
             return False
         return True

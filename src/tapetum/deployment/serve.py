@@ -43,8 +43,8 @@ class Serving:
     token: str = ""
     """What everybody must know who asks; "": nothing on a loopback address, elsewhere one is made up."""
     reject: float = 0.0
-    queue: int = 64
-    """Pictures that a worker lets in before their answers are out."""
+    queue: int = 0
+    """Pictures that a worker lets in before their answers are out; 0: 64, or fewer if they take longer than half a second."""
     json: bool = False
     limits: Limits = field(default_factory=Limits)
 

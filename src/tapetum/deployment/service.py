@@ -24,9 +24,9 @@ from tapetum.deployment.metrics import Metrics
 from tapetum.inference.answers import NEITHER, Answering
 from tapetum.inference.description import MODEL_FILE
 
-# Places in a standing queue, for each core: one picture in the network and the next in its decoder. So nobody waits for more
-# than one other.
-_FEW = 2
+# Places for a burst unless others are asked for, and the time in which they must be computed: even of a storm of a minute fewer
+# than one in a hundred then stood in the burst that it began with.
+_QUEUE, _BURST_SECONDS = 64, 0.5
 _Gone = Callable[[], bool]
 
 
@@ -46,7 +46,8 @@ class Service:
 
             torch.set_num_threads(cores)
         answerer.get_ready()
-        self._places = Places(queue, _FEW * cores)
+        # In a standing queue every core has a picture, and one more is ready: by Little's law nobody waits for long then.
+        self._places = Places(queue, cores + 1) if queue else Places(_QUEUE, cores + 1, _BURST_SECONDS)
         self._batcher = Batcher(self._compute, limits.batch)
         self._batcher.on_batch = self.metrics.batch.observe
         self._decoders = Decoders(preparation(answerer), cores, limits, type(answerer).__module__)
