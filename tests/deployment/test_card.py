@@ -35,6 +35,13 @@ def test_the_card_tells_the_runs_figures(finished, tmp_path, capsys):
     assert "mirror image" in card.text
 
 
+def test_nothing_is_written_among_the_pictures(finished):
+    run, data, _ = finished
+    with pytest.raises(UserError, match="the model card .* lies inside the pictures"):
+        cli.run(["export", str(run), "--card", str(data / "README.md")])
+    assert not (data / "README.md").exists()
+
+
 HOSTILE = ("<img src=x onerror=alert(1)>", "a|b](http://x) `c`", "{{ 7 * 7 }}\n---\nlicense: evil\n# Title")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ def offline(monkeypatch, tmp_path):
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setattr(socket, "getaddrinfo", refused)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # before it tries once more
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
 
 

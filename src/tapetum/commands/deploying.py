@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 
 from tapetum.commands.common import Json, dumps, quoted
 from tapetum.errors import UserError
+from tapetum.files import refuse_inside, write_text
 
 
 def export(
@@ -33,11 +34,14 @@ def export(
     if onnx is None and card is None:
         raise UserError("nothing to export: expected --onnx FILE, --card FILE or both.")
     told: dict[str, object] = {}
-    if card is not None:
-        from tapetum.deployment.card import write_card
+    text = ""
+    if card is not None:  # made before the work, and written after it
+        from tapetum.deployment.card import model_card
+        from tapetum.evaluation.recorded import where_pictures
+        from tapetum.inference.classifier import load
 
-        write_card(run, card)
-        told["card"] = str(card)
+        text = str(model_card(load(run, "cpu")))
+        refuse_inside(card, where_pictures(run, data), "model card")
     if onnx is not None:
         from tapetum.deployment.export import export_onnx
 
@@ -47,6 +51,9 @@ def export(
         told |= found.to_json()
         if not json:
             print(found.text())
+    if card is not None:
+        write_text(card, text)
+        told["card"] = str(card)
     if json:
         print(dumps(told))
         return

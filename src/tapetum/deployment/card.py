@@ -13,23 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from tapetum.deployment.words import steps
 from tapetum.errors import UserError
-from tapetum.files import write_text
-from tapetum.inference.classifier import Classifier, load
+from tapetum.inference.classifier import Classifier
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
 
 _TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 _PARTS = {"val": "validation", "test": "test", "folds": "cross-validation"}
-
-
-def write_card(run: str | Path, path: str | Path) -> None:
-    """Write the model card of a run to `path`.
-
-    Raises:
-        UserError: no such run, it holds no metrics, or huggingface_hub is not installed.
-    """
-    write_text(Path(path), str(model_card(load(run, "cpu"))))
 
 
 def model_card(classifier: Classifier) -> "ModelCard":
