@@ -4,7 +4,9 @@ import dataclasses
 import json
 import re
 import shlex
+import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from tapetum import textbook
 from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md", "docs/looking.md", "docs/export.md"]
+PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md"]
+PAGES += ["docs/looking.md", "docs/export.md", "docs/serving.md"]
 OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
 
@@ -55,6 +58,17 @@ def call(arguments, monkeypatch):
     main()
 
 
+def serve(arguments):
+    """The server as shown, until it says where it is."""
+    command = [sys.executable, "-m", *arguments, "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        url = json.loads(process.stdout.readline())["url"]
+        with urllib.request.urlopen(f"{url}/readyz") as answer:
+            assert json.load(answer) == {"ready": True}
+        process.terminate()
+    assert process.returncode == 0
+
+
 def quickened(arguments):
     """The command as shown, but small and short: the networks of the notes are large."""
     if arguments[1] == "textbook":
@@ -74,7 +88,10 @@ def test_every_command_that_a_page_shows_runs(page, place, monkeypatch, capsys):
         arguments = quickened(shlex.split(line))
         if "alexnet-textbook" in arguments and "--size" in arguments:
             arguments[arguments.index("--size") + 1] = "64"
-        call(arguments, monkeypatch)
+        if arguments[1] == "serve":
+            serve(arguments)
+        else:
+            call(arguments, monkeypatch)
     assert "Traceback" not in capsys.readouterr().err
 
 
