@@ -249,7 +249,7 @@ def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> S
         if settings.numbers != "auto" or numbers is None:
             raise
         samples, numbers = find_samples(data), None
-    say(f"{data}: {samples.describe()}")
+    say(f"{samples.origin}: {samples.describe()}")
     if numbers is not None and settings.numbers == "auto":
         say(f"the book's photos, numbers {numbers[0]} to {numbers[1]} (--numbers all would take every file)")
     return samples
