@@ -15,6 +15,7 @@ from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md", "docs/looking.md", "docs/export.md"]
+PAGES += ["docs/scaling.md"]
 OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
 

@@ -137,7 +137,7 @@ def predict(
 
     Args:
         run: Run folder, model file or ONNX file.
-        pictures: Pictures, folders or archives of them.
+        pictures: Pictures, folders or archives of them, shards, or an address of shards.
     """
     from tapetum.data.sources import find_pictures
     from tapetum.inference.loading import load

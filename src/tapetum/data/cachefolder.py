@@ -45,8 +45,21 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free - _KEEP_FREE_BYTES
 
 
-def remove_oldest(folder: Path, spare: str) -> None:
-    """Remove the caches that were not used for longest until all together are within the limit; never the one in use.
+def is_kept(path: Path, size: int) -> bool:
+    """Whether the file is there, with so many bytes; it counts as used now, and what was not used for longest goes first."""
+    try:
+        if path.stat().st_size != size:
+            return False
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def remove_oldest(folder: Path, spare: str = "", coming: int = 0) -> None:
+    """Remove the caches that were not used for longest until all together are within the limit; never the one called `spare`.
+
+    `coming`: so many bytes are about to be written beside them.
 
     What a killed process left half written goes too, once it is a day old and nobody can still be writing it.
     """
@@ -58,7 +71,7 @@ def remove_oldest(folder: Path, spare: str) -> None:
     entries = [(json.stat().st_mtime, pixels.stat().st_size, (json, pixels)) for json, pixels in caches if pixels.exists()]
     for shard in folder.glob("shards/*.tar"):
         entries.append((shard.stat().st_mtime, shard.stat().st_size, (shard, shard)))
-    total = sum(size for _, size, _ in entries)
+    total = coming + sum(size for _, size, _ in entries)
     for _, size, files in sorted(entries):
         if total <= limit_bytes():
             return

@@ -121,7 +121,7 @@ def _pack(samples: Samples, folder: Path, shard_mb: float, seed: int, overwrite:
     order = np.random.Generator(np.random.Philox(key=[seed, 4])).permutation(len(samples))[taken:]
     files = in_threads(lambda row: _read(samples, row), order.tolist())
     bar = tqdm(total=len(samples), initial=taken, desc="packing", unit="", leave=False, disable=None)
-    with bar, contextlib.closing(files):
+    with bar:
         waiting = next(files, None)
         while waiting is not None:
             shard: dict[str, Any] = {"name": shard_name(len(shards))}
@@ -185,7 +185,7 @@ def _fill(
             else:
                 parts = _members(samples, waiting)
                 size = sum(tarfile.BLOCKSIZE * (1 + -(-len(data) // tarfile.BLOCKSIZE)) for _, data in parts)
-                if members and tar.offset + size > limit_bytes:
+                if members and _closed(tar.offset + size) > limit_bytes:
                     break
                 name, label, split = _about(samples, waiting.row)
                 place = tar.offset + tarfile.BLOCKSIZE  # one header of one block: the names are short
@@ -197,6 +197,11 @@ def _fill(
             waiting = next(files, None)
     shard |= {"pictures": len(members), "bytes": hashing.tell(), "sha256": hashing.sha256.hexdigest(), "members": members}
     return waiting
+
+
+def _closed(length: int) -> int:
+    """The length of a tar file with so many bytes of members: two empty blocks end it, and it is filled up to a whole record."""
+    return -(-(length + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
 def _members(samples: Samples, file: _File) -> list[tuple[str, bytes]]:

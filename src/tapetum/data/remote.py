@@ -22,6 +22,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from tapetum.data.addresses import WEB
+from tapetum.data.cachefolder import is_kept
 from tapetum.errors import UserError
 
 # A server that says nothing for so long has failed; what failed may pass, and is tried so often, after longer pauses each time.
@@ -62,7 +63,7 @@ def fetch(url: str, size: int, sha256: str, folder: Path) -> Path:
         UserError: it cannot be fetched, is not what size and hash say, or cannot be written.
     """
     whole, part = folder / f"{sha256}.tar", folder / f".{sha256}.part"
-    if _is_there(whole, size):
+    if is_kept(whole, size):
         return whole
     lock = FileLock(folder / f".{sha256}.lock")
     try:
@@ -71,7 +72,7 @@ def fetch(url: str, size: int, sha256: str, folder: Path) -> Path:
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
-        if not _is_there(whole, size):
+        if not is_kept(whole, size):
 
             def complete() -> None:
                 _go_on(url, part, size)
@@ -86,16 +87,6 @@ def fetch(url: str, size: int, sha256: str, folder: Path) -> Path:
     finally:
         lock.release()
     return whole
-
-
-def _is_there(path: Path, size: int) -> bool:
-    try:
-        if path.stat().st_size != size:
-            return False
-        os.utime(path)  # the time of last use decides what is removed first
-    except OSError:
-        return False
-    return True
 
 
 def _go_on(url: str, part: Path, size: int) -> None:
@@ -113,6 +104,7 @@ def _go_on(url: str, part: Path, size: int) -> None:
                 _written(file, chunk, part)
                 left -= len(chunk)
                 bar.update(len(chunk))
+        _flushed(file, part)
         if left == 0 and stream.read(1):
             part.unlink()
             raise OSError(f"it is longer than the {size:,} bytes that the index says")
@@ -135,6 +127,14 @@ def _writing(part: Path, start: int) -> Iterator[IO[bytes]]:
 def _written(file: IO[bytes], chunk: bytes, part: Path) -> None:
     try:
         file.write(chunk)
+    except OSError as error:
+        raise _unwritable(part.parent, error) from error
+
+
+def _flushed(file: IO[bytes], part: Path) -> None:
+    try:
+        file.flush()
+        os.fsync(file.fileno())
     except OSError as error:
         raise _unwritable(part.parent, error) from error
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.data.addresses import beside, check_url
-from tapetum.data.cachefolder import cache_folder, free_bytes, limit_bytes
+from tapetum.data.cachefolder import cache_folder, free_bytes, is_kept, limit_bytes, remove_oldest
 from tapetum.data.remote import fetch, read_url
 from tapetum.data.samples import SPLITS, Samples, fingerprint
 from tapetum.data.stores import MAX_MEMBER_BYTES
@@ -108,7 +108,7 @@ def open_shards(data: Path | str) -> "ShardStore":
     base = data.removesuffix("/").removesuffix(f"/{SHARD_INDEX}")
     file_url = beside(base, SHARD_INDEX)
     index = read_index(read_url(file_url, _MAX_INDEX_BYTES), file_url)
-    _refuse_without_room(index, base)
+    _make_room(index, base)
     return ShardStore(index, base)
 
 
@@ -201,6 +201,10 @@ class ShardStore:
         place = self._places[name]
         shard = self.index.shards[place.shard]
         data = self._read(place, shard)
+        if hashlib.sha256(data).hexdigest() != place.sha256 and not isinstance(self._home, Path):
+            self._held.discard(place.shard)
+            self._kept(shard).unlink(missing_ok=True)  # it was whole when it came: the disk has spoilt it
+            data = self._read(place, shard)
         if hashlib.sha256(data).hexdigest() != place.sha256:
             raise OSError(f"damaged in {shard.name} ({len(data):,} of {place.bytes:,} bytes, and not those of the index)")
         return data
@@ -228,7 +232,6 @@ class ShardStore:
 
     def _fetched(self, number: int, url: str) -> Path:
         """Shard `number` in the cache folder. When shards are asked for one after another, the next one comes meanwhile."""
-        folder = cache_folder() / "shards"
         if number not in self._held:
             self._fetch(number, url)
             with self._lock:
@@ -237,7 +240,11 @@ class ShardStore:
                 self._held.add(number)
             if ahead:
                 threading.Thread(target=self._fetch_ahead, args=(number + 1, url), daemon=True).start()
-        return folder / f"{self.index.shards[number].sha256}.tar"
+        return self._kept(self.index.shards[number])
+
+    @staticmethod
+    def _kept(shard: Shard) -> Path:
+        return cache_folder() / "shards" / f"{shard.sha256}.tar"
 
     def _fetch(self, number: int, url: str) -> None:
         shard = self.index.shards[number]
@@ -257,16 +264,18 @@ def _bytes_at(path: Path, place: Place) -> bytes:
         return file.read(place.bytes)
 
 
-def _refuse_without_room(index: Index, url: str) -> None:
+def _make_room(index: Index, url: str) -> None:
     """The shards of an address need room for their bytes as they are; decoded pictures come on top only if they fit."""
     folder = cache_folder() / "shards"
     needed = sum(shard.bytes for shard in index.shards)
-    lacking = sum(shard.bytes for shard in index.shards if not (folder / f"{shard.sha256}.tar").exists())
+    lacking = sum(shard.bytes for shard in index.shards if not is_kept(folder / f"{shard.sha256}.tar", shard.bytes))
     if needed > limit_bytes():
         raise UserError(
             f"{url} holds {needed / 1e9:,.1f} GB, and the cache may take {limit_bytes() / 1e9:,.1f} GB: expected room for all "
             f"shards. Set TAPETUM_CACHE_GB to {needed * 1.1 / 1e9 + 1:.0f} or more, or copy them here and name the folder."
         )
+    if lacking:
+        remove_oldest(cache_folder(), coming=lacking)
     if lacking > free_bytes(folder):
         raise UserError(
             f"{url} holds {lacking / 1e9:,.1f} GB that are not here yet, and {max(0, free_bytes(folder)) / 1e9:,.1f} GB can be "
@@ -323,7 +332,7 @@ def _row(row: Sequence[Any], shard_number: int, shard: Shard, num_classes: int) 
     number, name, label, split, offset, size, sha256 = row
     whole = all(type(each) is int and each >= 0 for each in (number, label, offset, size))
     if not whole or label >= num_classes or offset + size > shard.bytes or size > MAX_MEMBER_BYTES:
-        raise ValueError(f"{name!r} has a number that cannot be: {row[:1] + row[2:6]}")
+        raise ValueError(f"{name!r} has a number that cannot be: {[number, label, offset, size]}")
     if not isinstance(name, str) or not name or split not in ("", *SPLITS) or not _SHA256.fullmatch(sha256):
         raise ValueError(f"{name!r} has no name, part or hash as expected: {split!r}, {sha256!r}")
     return number, name, label, split, Place(shard_number, offset, size, sha256)
