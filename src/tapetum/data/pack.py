@@ -200,7 +200,7 @@ def _fill(
 
 
 def _closed(length: int) -> int:
-    """The length of a tar file with so many bytes of members: two empty blocks end it, and it is filled up to a whole record."""
+    """The length of a tar file with so many bytes of members: two empty blocks, and all filled up to a whole record."""
     return -(-(length + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
