@@ -259,10 +259,10 @@ def test_a_place_that_is_none_is_refused_and_left_alone(tmp_path, monkeypatch, p
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("size", [0, -1, float("nan"), 1e9])
-def test_a_size_that_is_none_is_refused(tmp_path, size):
-    with pytest.raises(UserError, match="shard-mb is"):
-        pack(write_stripes(tmp_path / "data", 2), tmp_path / "out", shard_mb=size)
+@pytest.mark.parametrize("options", [dict(shard_mb=v) for v in (0, -1, float("nan"), 1e9)] + [dict(seed=-1), dict(seed=2**63)])
+def test_a_size_or_seed_that_is_none_is_refused(tmp_path, options):
+    with pytest.raises(UserError, match="(shard-mb|seed) is .*: expected a"):
+        pack(write_stripes(tmp_path / "data", 2), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 

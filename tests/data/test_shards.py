@@ -17,6 +17,8 @@ from tapetum.data.samples import fingerprint
 from tapetum.data.shards import part, reading_order
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
+from tapetum.evaluation.recorded import refuse_unasked, where_pictures
+from tapetum.looking.report import write_report
 
 QUICK = dict(model="compact", size=32, epochs=2, batch=8, rotate=0.0, mixup=0.0, say=lambda line: None)
 
@@ -53,13 +55,20 @@ def test_training_from_shards_is_training_from_the_folder_to_the_bit(folder, pac
             tapetum.train(data, tmp_path / f"run-{i}", test=0.2, **QUICK)
             for i, data in enumerate((folder, packed, packed / "tapetum-shards.json", server.url))
         ]
+        assert f'data = "{server.url}"' in (runs[3].folder / "settings.toml").read_text()
+        # Later commands do not name the address: they fetch nothing.
+        asked = len(server.asked)
+        page = write_report(runs[3].folder).read_text(encoding="utf-8")
+        assert "nothing is fetched unasked" in page
+        with pytest.raises(UserError, match=f"nothing is fetched unasked: expected --data {server.url}"):
+            refuse_unasked(runs[3].folder, where_pictures(runs[3].folder), None)
+        assert len(server.asked) == asked
     for run in runs[1:]:
         for name in files:
             assert (run.folder / name).read_bytes() == (runs[0].folder / name).read_bytes(), name
         assert run.classifier.about["data"] == runs[0].classifier.about["data"]
         ours, first = (each.classifier.network.state_dict() for each in (run, runs[0]))
         assert all(ours[name].equal(first[name]) for name in first)
-    assert f'data = "{server.url}"' in (runs[3].folder / "settings.toml").read_text()
 
 
 def test_the_cache_holds_the_pictures_in_the_order_of_the_shards(folder, packed):
@@ -108,7 +117,7 @@ def broken(packed, kind):
     if kind == "missing":
         shard.unlink()
     elif kind == "truncated":
-        shard.write_bytes(data[: len(data) // 2])
+        shard.write_bytes(data[: len(data) // 3])
     else:
         shard.write_bytes(bytes(reversed(data)))
 
@@ -183,7 +192,7 @@ def set_member(place, value):
         (lambda index: index.update(kind="photos"), "its kind is 'photos'"),
         (lambda index: index.update(format=2), "has format 2: expected 1"),
         (lambda index: index.update(classes=["a", "a"]), "classes must be different names"),
-        (lambda index: index["shards"][0]["members"][0].pop(), "not enough values"),
+        (lambda index: index["shards"][0]["members"][0].append(1), "too many values"),
     ],
 )
 def test_an_index_that_is_not_as_it_was_written_is_refused(packed, change, what):

@@ -24,7 +24,7 @@ def url_of(data: str | Path) -> str:
     ('https://host/photos', '', '')
     """
     text = data.as_posix() if isinstance(data, Path) else data
-    found = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}([^/].*)", text, re.DOTALL)
+    found = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/+([^/].*)", text, re.DOTALL)
     if found:
         return f"{found[1].lower()}://{found[2]}"
     return text if text.startswith("pipe:") else ""

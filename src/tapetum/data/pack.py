@@ -105,6 +105,8 @@ def pack(
         )
     if not 0.001 <= shard_mb <= _LARGEST_MB:
         raise UserError(f"shard-mb is {shard_mb:g}: expected a number of megabytes from 0.001 to {_LARGEST_MB:,}, such as 256.")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed is {seed}: expected a whole number from 0 to {2**63 - 1}.")
     folder = Path(out)
     refuse_inside(folder, Path(data), "folder of shards")
     samples = find_samples(data)

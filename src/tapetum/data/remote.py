@@ -84,6 +84,8 @@ def fetch(url: str, size: int, sha256: str, folder: Path) -> Path:
             part.replace(whole)
         # Only now may the lock's file go: who still waits for it finds the whole file.
         (folder / f".{sha256}.lock").unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     finally:
         lock.release()
     return whole

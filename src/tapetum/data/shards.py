@@ -16,6 +16,7 @@ part, where the data have parts), `fingerprint`, `seed`, and `shards`, each with
 `members`: rows of number, name, class number, split, offset, bytes, SHA-256.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -160,9 +161,11 @@ class ShardStore:
         self._home = home
         self._places = dict(zip(index.names, index.places, strict=True))
         self._changed: list[int] = []
+        self._folder = cache_folder() / "shards"
         self._held: set[int] = set()
+        self._failed: dict[int, str] = {}
         self._newest = -1
-        self._lock = threading.Lock()
+        self._locks = [threading.Lock() for _ in index.shards]
         if isinstance(home, Path):
             for shard in index.shards:
                 self._look_at(shard, home)
@@ -215,12 +218,16 @@ class ShardStore:
                 return _bytes_at(self._home / shard.name, place)
             except OSError as error:
                 raise OSError(f"{shard.name}: {error.strerror or error}") from error
-        path = self._fetched(place.shard, self._home)
         try:
-            return _bytes_at(path, place)
+            return _bytes_at(self._fetched(place.shard, self._home), place)
         except FileNotFoundError:  # another process made room in the cache folder
             self._held.discard(place.shard)
+        try:
             return _bytes_at(self._fetched(place.shard, self._home), place)
+        except OSError as error:
+            raise UserError(
+                f"{self._kept(shard)} cannot be read ({error.strerror or error}): free some space for it."
+            ) from error
 
     def stamp(self, name: str) -> tuple[int, int]:
         """Size of one picture, and its shard's time of last change mixed with its place; of an address, a part of its hash."""
@@ -233,28 +240,32 @@ class ShardStore:
     def _fetched(self, number: int, url: str) -> Path:
         """Shard `number` in the cache folder. When shards are asked for one after another, the next one comes meanwhile."""
         if number not in self._held:
-            self._fetch(number, url)
-            with self._lock:
-                ahead = number == self._newest + 1 and number + 1 < len(self.index.shards)
-                self._newest = number if number not in self._held else self._newest
-                self._held.add(number)
+            self._bring(number, url)
+            ahead = number == self._newest + 1 < len(self.index.shards) - 1
+            self._newest = number if number not in self._held else self._newest
+            self._held.add(number)
             if ahead:
-                threading.Thread(target=self._fetch_ahead, args=(number + 1, url), daemon=True).start()
+                threading.Thread(target=self._bring_ahead, args=(number + 1, url), daemon=True).start()
         return self._kept(self.index.shards[number])
 
-    @staticmethod
-    def _kept(shard: Shard) -> Path:
-        return cache_folder() / "shards" / f"{shard.sha256}.tar"
+    def _kept(self, shard: Shard) -> Path:
+        return self._folder / f"{shard.sha256}.tar"
 
-    def _fetch(self, number: int, url: str) -> None:
+    def _bring(self, number: int, url: str) -> None:
+        """Fetch a shard, if it is not there: one thread tries, and if that fails, the others do not wait for it to fail again."""
         shard = self.index.shards[number]
-        fetch(beside(url, shard.name), shard.bytes, shard.sha256, cache_folder() / "shards")
+        with self._locks[number]:
+            if number in self._failed:
+                raise UserError(self._failed[number])
+            try:
+                fetch(beside(url, shard.name), shard.bytes, shard.sha256, self._folder)
+            except UserError as error:
+                self._failed[number] = str(error)
+                raise
 
-    def _fetch_ahead(self, number: int, url: str) -> None:
-        try:
-            self._fetch(number, url)
-        except UserError:
-            return  # whoever needs the shard will meet it
+    def _bring_ahead(self, number: int, url: str) -> None:
+        with contextlib.suppress(UserError):  # whoever needs the shard will meet it
+            self._bring(number, url)
 
 
 def _bytes_at(path: Path, place: Place) -> bytes:
