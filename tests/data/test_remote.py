@@ -26,8 +26,8 @@ def hurried(monkeypatch):
 
 @pytest.fixture
 def packed(tmp_path):
-    """24 pictures in five shards, in a folder whose name needs care in an address."""
-    pack(write_stripes(tmp_path / "pictures", 12), tmp_path / "web" / "사진 조각", shard_mb=0.052)
+    """24 pictures in six shards, in a folder whose name needs care in an address."""
+    pack(write_stripes(tmp_path / "pictures", 12), tmp_path / "web" / "사진 조각", shard_mb=0.041)
     return tmp_path / "web" / "사진 조각"
 
 

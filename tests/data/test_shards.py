@@ -31,8 +31,8 @@ def folder(tmp_path):
 @pytest.fixture
 def packed(folder, tmp_path):
     """24 pictures in several shards."""
-    pack(folder, tmp_path / "shards", shard_mb=0.052)
-    assert len(list((tmp_path / "shards").glob("*.tar"))) == 5
+    pack(folder, tmp_path / "shards", shard_mb=0.041)
+    assert len(list((tmp_path / "shards").glob("*.tar"))) == 6
     return tmp_path / "shards"
 
 
@@ -138,7 +138,7 @@ def test_pictures_of_a_broken_shard_are_listed_and_the_others_read(folder, packe
     if kind == "changed":
         assert told in next(iter(bad.values()))
     else:
-        assert "packed in 5 shards (1 of them broken, such as shard-000001.tar: " in said
+        assert "packed in 6 shards (1 of them broken, such as shard-000001.tar: " in said
         assert told in said
     # Of a truncated shard, what lies before the cut is whole.
     assert set(bad) == lost if kind != "truncated" else set(bad) < lost
@@ -296,7 +296,7 @@ def test_decoded_pictures_give_way_where_shards_fill_the_cache(packed, own_cache
         pictures = open_pictures(find_samples(server.url), 40)
         assert pictures.cached is None
         assert len([pictures[i] for i in range(24)]) == 24
-        assert len([name for name, _ in server.asked if name.endswith(".tar")]) == 5
+        assert len([name for name, _ in server.asked if name.endswith(".tar")]) == 6
 
 
 def test_old_shards_leave_the_cache_first(packed, own_cache, monkeypatch):
@@ -311,7 +311,7 @@ def test_old_shards_leave_the_cache_first(packed, own_cache, monkeypatch):
     with serving(packed) as server:
         assert open_pictures(find_samples(server.url), 40).cached is not None
     assert not old.exists()
-    assert len(list((own_cache / "shards").glob("*.tar"))) == 5
+    assert len(list((own_cache / "shards").glob("*.tar"))) == 6
 
 
 def test_a_shard_that_the_disk_has_spoilt_is_fetched_again(packed, own_cache):
@@ -322,7 +322,7 @@ def test_a_shard_that_the_disk_has_spoilt_is_fetched_again(packed, own_cache):
         for path in (own_cache / "shards").glob("*.tar"):
             path.write_bytes(bytes(path.stat().st_size))
         assert [samples.read(i) for i in range(24)] == [here.read(i) for i in range(24)]
-        assert len([name for name, _ in server.asked if name.endswith(".tar")]) == 10
+        assert len([name for name, _ in server.asked if name.endswith(".tar")]) == 12
 
 
 def test_a_shard_that_was_removed_meanwhile_is_fetched_again(packed, own_cache):
