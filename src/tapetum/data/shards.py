@@ -252,7 +252,7 @@ class ShardStore:
         return self._folder / f"{shard.sha256}.tar"
 
     def _bring(self, number: int, url: str) -> None:
-        """Fetch a shard, if it is not there: one thread tries, and if that fails, the others do not wait for it to fail again."""
+        """Fetch a shard, if it is not there. One thread tries; where that fails, the others do not try again."""
         shard = self.index.shards[number]
         with self._locks[number]:
             if number in self._failed:
