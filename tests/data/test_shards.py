@@ -21,7 +21,7 @@ from tapetum.evaluation.recorded import refuse_unasked, where_pictures
 from tapetum.looking.album import Album
 from tapetum.looking.report import write_report
 
-QUICK = dict(model="compact", size=32, epochs=1, batch=8, rotate=0.0, mixup=0.0, say=lambda line: None)
+QUICK = dict(model="lenet-table", size=32, epochs=1, batch=8, rotate=0.0, mixup=0.0, say=lambda line: None)
 
 
 @pytest.fixture
