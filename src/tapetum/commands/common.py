@@ -42,5 +42,9 @@ def dumps(value: Any) -> str:
 
 
 def quoted(path: Path) -> str:
-    """A path or address as a shell takes it, so that a command that is shown can be run."""
+    """A path or address as a shell takes it, so that a command that is shown can be run.
+
+    >>> quoted(Path("my photos")), quoted(Path("https://host/photos"))
+    ("'my photos'", 'https://host/photos')
+    """
     return shlex.quote(url_of(path) or str(path))
