@@ -220,7 +220,7 @@ def test_an_object_that_is_not_there_is_named(packed, stand_in, monkeypatch):
 def test_no_shell_is_started_by_a_rewritten_address(packed, tmp_path, stand_in, monkeypatch):
     pytest.importorskip("webdataset")
     stand_in("gsutil", "exit 3")
-    monkeypatch.setenv("GOPEN_REWRITE", f"gs://=pipe:touch {tmp_path}/harm;")
+    monkeypatch.setenv("GOPEN_REWRITE", f"gs://=pipe:touch {tmp_path}/harm #")
     with pytest.raises(UserError, match="could not be fetched"):
         find_samples("gs://bucket")
     assert not (tmp_path / "harm").exists()

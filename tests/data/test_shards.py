@@ -19,7 +19,6 @@ from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation.recorded import refuse_unasked, where_pictures
 from tapetum.looking.album import Album
-from tapetum.looking.report import write_report
 
 QUICK = dict(model="lenet-table", size=32, epochs=1, batch=8, rotate=0.0, mixup=0.0, say=lambda line: None)
 
@@ -58,7 +57,6 @@ def test_training_from_shards_is_training_from_the_folder_to_the_bit(folder, pac
         assert f'data = "{server.url}"' in (runs[2].folder / "settings.toml").read_text()
         # Later commands do not name the address: they fetch nothing.
         asked = len(server.asked)
-        write_report(runs[2].folder)
         assert f"--data {server.url} fetches them" in Album(None, {}, origin=server.url).missing
         with pytest.raises(UserError, match=f"nothing is fetched unasked: expected --data {server.url}"):
             refuse_unasked(runs[2].folder, where_pictures(runs[2].folder), None)
