@@ -4,7 +4,9 @@
 
 Every file is read, hashed, decoded, reduced and written, into a new cache each time. A round measures the folder, the shards
 and the server once each, in an order that turns from round to round. The files are in the system's memory after the first
-round, which is not counted. Prints pictures a second: median (lowest to highest), and the ratio to the folder of each round.
+round, which is not counted. Prints pictures a second and processor milliseconds a picture: median (lowest to highest), each
+with its ratio to the folder in the same round. On a busy machine the processor time is the steadier of the two; it includes
+that of the server, which is a thread of this program.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tapetum.data.cache import open_pictures
@@ -41,29 +44,35 @@ def main() -> None:
             places = {"folder": args.data, "shards": Path(scratch) / "shards", "loopback HTTP": server.url}
             found = measure(places, args.rounds, args.reduce)
         print(f"load {os.getloadavg()[0]:.1f} at the end")
-    print("| from | pictures a second | ratio to the folder | rounds |\n|---|---|---|---|")
-    for name, speeds in found.items():
-        ratios = [speed / folder for speed, folder in zip(speeds, found["folder"], strict=True)]
-        print(f"| {name} | {spread(speeds, 0)} | {spread(ratios, 3)} | {len(speeds)} |")
+    print("| from | pictures a second | ratio to the folder | processor ms a picture | ratio to the folder | rounds |")
+    print("|---|---|---|---|---|---|")
+    for name, rounds in found.items():
+        speeds, costs = zip(*rounds, strict=True)
+        of_speed, of_cost = (
+            [each[k] / folder[k] for each, folder in zip(rounds, found["folder"], strict=True)] for k in range(2)
+        )
+        cells = [spread(speeds, 0), spread(of_speed, 3), spread(costs, 2), spread(of_cost, 3), str(len(rounds))]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
-def measure(places: dict[str, Path | str], rounds: int, reduce_to: int) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {name: [] for name in places}
+def measure(places: dict[str, Path | str], rounds: int, reduce_to: int) -> dict[str, list[tuple[float, float]]]:
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in places}
     for number in range(rounds + 1):
         names = list(places)
         for name in names[number % 3 :] + names[: number % 3]:
             shutil.rmtree(os.environ["TAPETUM_CACHE"], ignore_errors=True)
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             pictures = open_pictures(find_samples(places[name]), reduce_to)
-            seconds = time.perf_counter() - begun
+            seconds, busy = time.perf_counter() - begun, time.process_time() - used
             assert pictures.cached is not None
             if number:
-                found[name].append((len(pictures) - len(pictures.reasons)) / seconds)
-            print(f"round {number}: {name}: {seconds:.2f} s", file=sys.stderr, flush=True)
+                count = len(pictures) - len(pictures.reasons)
+                found[name].append((count / seconds, 1000 * busy / count))
+            print(f"round {number}: {name}: {seconds:.2f} s, processor {busy:.2f} s", file=sys.stderr, flush=True)
     return found
 
 
-def spread(values: list[float], digits: int) -> str:
+def spread(values: Sequence[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
