@@ -123,6 +123,7 @@ def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
     before, run = tree(), tmp_path / "run"
     for command in (
         ("check", stripes, "--out", tmp_path / "check.html"),
+        ("pack", stripes, tmp_path / "shards", "--shard-mb", "0.1"),
         ("train", stripes, "--out", run, "--folds", "2", *QUICK),
         ("labels", run, "--out", tmp_path / "labels.html", "--csv", tmp_path / "labels.csv"),
         ("evaluate", run, stripes, "--out", tmp_path / "evaluated.csv"),
@@ -136,6 +137,31 @@ def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
         # Both runs have seen all of these, so there is nothing to compare; the pictures are read all the same.
         assert code == (2 if command[0] == "compare" else 0), command[0]
         assert tree() == before, command[0]
+
+
+def test_every_command_takes_shards(tapetum, trained, stripes, tmp_path):
+    run, shards = trained[0], tmp_path / "조각 들"
+    code, out, err = tapetum("pack", stripes, shards, "--shard-mb", "0.1")
+    assert code == 0
+    assert out.startswith("80 pictures (lying 40, upright 40) in 8 shards, ")
+    assert out.splitlines()[-1] == f"next:     tapetum train '{shards}'"
+    assert f"{stripes}: class folders, 80 files" in err
+    before = {path: path.read_bytes() for path in shards.iterdir()}
+    assert "holds shards already" in sentence(tapetum("pack", stripes, shards))
+    told = json.loads(tapetum("pack", shards, tmp_path / "again", "--json")[1])
+    assert (told["pictures"], told["left_out"], "members" in told["shards"][0]) == (80, {}, False)
+    for name in ("folder", "shards"):
+        data = stripes if name == "folder" else shards / "tapetum-shards.json"
+        assert tapetum("evaluate", run, data, "--out", tmp_path / f"{name}-e.csv")[0] == 0
+        assert tapetum("predict", run, data, "--out", tmp_path / f"{name}-p.csv")[0] == 0
+        assert tapetum("check", data)[0] == 0
+        assert tapetum("explain", run, data, "--out", tmp_path / f"{name}-explained", "--most", "1")[0] == 0
+    for kind in "ep":
+        assert (tmp_path / f"folder-{kind}.csv").read_bytes() == (tmp_path / f"shards-{kind}.csv").read_bytes()
+    for data in (shards, shards / "tapetum-shards.json"):
+        assert "lies inside" in sentence(tapetum("predict", run, data, "--out", shards / "p.csv"))
+        assert "lies inside" in sentence(tapetum("train", data, "--out", shards / "run"))
+    assert {path: path.read_bytes() for path in shards.iterdir()} == before
 
 
 def test_json_is_one_object_and_nothing_else(tapetum, trained, stripes, tmp_path):
@@ -219,6 +245,11 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
         (["report", "{tmp}/empty"], "holds no model.safetensors: expected the folder of a finished run"),
         (["explain", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
         (["explain", "{tmp}/none"], "no pictures given"),
+        (["pack", "{data}", "{data}/shards"], "lies inside the pictures"),
+        (["pack", "{data}", "{tmp}"], "holds files of another kind"),
+        (["pack", "{data}", "{tmp}/new", "--shard-mb", "0"], "shard-mb is 0: expected a number of megabytes"),
+        (["pack", "{data}", "https://host/shards"], "https://host/shards is an address: expected a folder on this machine"),
+        (["train", "pipe:cat"], "'pipe' is no kind of address that is read"),
         (["demo", "--folder", "{tmp}/photo.jpg"], "photo.jpg"),
     ],
 )

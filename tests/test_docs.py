@@ -17,7 +17,7 @@ from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 TWINS = {"README.md": "README.ko.md", "docs/walkthrough.md": "docs/walkthrough.ko.md"}
-ENGLISH = [*TWINS, "docs/looking.md", "docs/export.md", "docs/serving.md"]
+ENGLISH = [*TWINS, "docs/looking.md", "docs/export.md", "docs/serving.md", "docs/scaling.md"]
 PAGES = [*ENGLISH, *TWINS.values()]
 OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]

@@ -94,7 +94,7 @@ def train(
     """Train a classifier from labelled pictures and evaluate it on pictures that it did not train on.
 
     Args:
-        data: a folder, a CSV or an archive; see `tapetum train --help` for the layouts.
+        data: a folder, a CSV, an archive or shards, or their address; see `tapetum train --help` for the layouts.
         out: the run folder to write; by default a new one, `runs/NAME`.
         resume: go on from the newest checkpoint in `out`, with the settings of that run.
         overwrite: replace the run that is in `out`.
@@ -249,7 +249,7 @@ def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> S
         if settings.numbers != "auto" or numbers is None:
             raise
         samples, numbers = find_samples(data), None
-    say(f"{data}: {samples.describe()}")
+    say(f"{samples.origin}: {samples.describe()}")
     if numbers is not None and settings.numbers == "auto":
         say(f"the book's photos, numbers {numbers[0]} to {numbers[1]} (--numbers all would take every file)")
     return samples

@@ -14,7 +14,7 @@ from tapetum.config import Recipe, Settings, decide, read_table, to_toml
 from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
-from tapetum.files import csv_cells, read_csv, refuse_inside, write_csv, write_text
+from tapetum.files import SHARD_INDEX, csv_cells, read_csv, refuse_inside, write_csv, write_text
 from tapetum.inference.description import MODEL_FILE
 from tapetum.training import checkpoint
 
@@ -25,7 +25,8 @@ _PARTS = ("path", "label", "split", "sha256")
 def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
     """The folder to write: the one asked for, or a new one of the data's name under `runs`."""
     if out is None:
-        name = data.resolve().name.split(".")[0] or "run"
+        named = data.parent if data.name == SHARD_INDEX else data
+        name = named.resolve().name.split(".")[0] or "run"
         folder = Path("runs") / name
         number = 2
         while folder.exists() and not (resume or overwrite):

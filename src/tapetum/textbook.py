@@ -168,7 +168,7 @@ def _photos(data: Path, say: Callable[[str], None]) -> tuple[Samples, Samples | 
         book = find_samples(data, NOTES_NUMBERS)
     except UserError:
         book = find_samples(data)  # not numbered as Kaggle's: all of them
-    say(f"{data}: {book.describe()}")
+    say(f"{book.origin}: {book.describe()}")
     book = _readable(book, say)
     count = len(book)
     num_train, num_test = notes_counts(count)

@@ -27,10 +27,12 @@ def labels(
         run: Run folder of `tapetum train DATA --folds 5`.
     """
     from tapetum.evaluation.labels import check_labels
-    from tapetum.evaluation.recorded import where_pictures
+    from tapetum.evaluation.recorded import refuse_unasked, where_pictures
 
     found = check_labels(run)
-    data = where_pictures(run, data)
+    asked, data = data, where_pictures(run, data)
+    if out is not None:
+        refuse_unasked(run, data, asked)
     for path, what in ((out, "page"), (csv, "CSV file")):
         if path is not None:
             refuse_inside(path, data, what)
@@ -135,7 +137,7 @@ def predict(
 
     Args:
         run: Run folder, model file or ONNX file.
-        pictures: Pictures, folders or archives of them.
+        pictures: Pictures, folders or archives of them, shards, or an address of shards.
     """
     from tapetum.data.sources import find_pictures
     from tapetum.inference.loading import load

@@ -71,11 +71,12 @@ def train(
     """Train a classifier from labelled pictures, and evaluate it on pictures that it did not train on.
 
     DATA is any of: DATA/CLASS/*.jpg; DATA/train/CLASS/* with val and test beside it; a folder of files whose names begin with
-    their class (dog.113.jpg); a CSV with the columns path, label and perhaps split; a zip or tar of one of these. Which one it
-    is is recognised, and said. --settings FILE takes settings from a TOML file, such as a run's settings.toml; flags win.
+    their class (dog.113.jpg); a CSV with the columns path, label and perhaps split; a zip or tar of one of these; shards of
+    `tapetum pack`, or their address. Which one it is is recognised, and said. --settings FILE takes settings from a TOML file,
+    such as a run's settings.toml; flags win.
 
     Args:
-        data: Folder, CSV file or archive of labelled pictures.
+        data: Folder, CSV file, archive, shards or address of labelled pictures.
     """
     from tapetum import run
     from tapetum.training.signals import Interrupted

@@ -120,7 +120,9 @@ def judged_on(run: str | Path, data: str | Path, numbers: str, batch: int, on: s
     index = _class_index(samples.classes, classifier.classes_, strangers=reject > 0)
     predictions = predict_samples(classifier, samples, batch, reject)
     if not predictions.names:
-        raise UserError(f"none of the {len(samples):,} files of {data} is a picture that can be read: nothing to evaluate.")
+        raise UserError(
+            f"none of the {len(samples):,} files of {samples.origin} is a picture that can be read: nothing to evaluate."
+        )
     return Judged(index[samples.labels[predictions.rows]], predictions, _seen(Path(run), predictions), note)
 
 

@@ -75,7 +75,7 @@ def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH,
 
     Args:
         run: a run folder, a model file or an ONNX file.
-        pictures: pictures, folders or archives of them.
+        pictures: pictures, folders or archives of them, shards, or an address of shards.
         batch: pictures computed at once.
         reject: the answer is "neither" for pictures that are stranger than all but this share of the known kind (0: never).
 
