@@ -17,7 +17,7 @@ from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 TWINS = {"README.md": "README.ko.md", "docs/walkthrough.md": "docs/walkthrough.ko.md"}
-ENGLISH = [*TWINS, "docs/looking.md", "docs/export.md", "docs/serving.md", "docs/scaling.md"]
+ENGLISH = [*TWINS, "docs/looking.md", "docs/export.md", "docs/serving.md", "docs/shards.md", "docs/scaling.md"]
 PAGES = [*ENGLISH, *TWINS.values()]
 OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
@@ -37,6 +37,7 @@ def commands(page):
 def place(tmp_path, monkeypatch):
     """A folder with everything that the pages name: photos, cats-dogs (small, numbered), and finished runs."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))  # for the processes of --processes
     for name in ("photos", "other-photos", "cats-dogs", "DATA"):
         write_stripes(tmp_path / name, count=12, seed=len(name))
     for path in (tmp_path / "DATA").rglob("*.png"):

@@ -14,7 +14,7 @@ from tapetum.evaluation import calibration, metrics
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import write_csv
 from tapetum.inference.answers import BATCH, temper
-from tapetum.inference.classifier import Classifier, features, probabilities
+from tapetum.inference.classifier import Classifier, features_of_all, probabilities_of_all
 from tapetum.inference.familiarity import Familiar, Known, members_of
 from tapetum.inference.predict import write_kaggle
 from tapetum.looking.grids import prediction_grid
@@ -45,7 +45,7 @@ def learn_strangers(classifier: Classifier, tasks: list[Task], crossed: bool) ->
             validation.of(others),
         )
         how = classifier.preprocessing, classifier.device, classifier.fast
-        seen, unseen = (features(network, squares, *how) for squares in each)
+        seen, unseen = (features_of_all(network, squares, *how) for squares in each)
         views = seen[0].shape[0]
         known.append(Known.of(seen[0].flatten(0, 1), np.tile(training.labels[some], views)))
         strangeness.append(Familiar((known[-1],), np.zeros(0)).strangeness(unseen))
@@ -67,13 +67,13 @@ def answers(classifier: Classifier, table: Table, tasks: list[Task]) -> dict[str
     found = {}
     if isinstance(classifier.network, Ensemble) and (table.fold_N >= 0).any():
         pairs = zip(classifier.network.members, tasks, strict=True)
-        each = [probabilities(m, task.validation, classifier.preprocessing, classifier.device) for m, task in pairs]
+        each = [probabilities_of_all(m, task.validation, classifier.preprocessing, classifier.device) for m, task in pairs]
         found["folds"] = np.concatenate(each)
     for split in ("val", "test"):
         rows, _ = table.part(split)
         if len(rows):
             squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
-            found[split] = probabilities(classifier.computing(), squares, classifier.preprocessing, classifier.device)
+            found[split] = probabilities_of_all(classifier.computing(), squares, classifier.preprocessing, classifier.device)
     return found
 
 
@@ -129,11 +129,11 @@ def surest_half(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> dict[str,
 
 
 def judge(
-    classifier: Classifier, table: Table, answered: dict[str, np.ndarray], folder: Path, notes: bool
+    classifier: Classifier, table: Table, answered: dict[str, np.ndarray], folder: Path | None, notes: bool
 ) -> tuple[dict[str, Metrics], dict[str, Any]]:
     """Metrics of every part of `answers`, and what `surest_half` tells of the last part.
 
-    Writes predictions.csv, the pictures of the report, and the notes' CSV if asked for.
+    Writes predictions.csv, the pictures of the report, and the notes' CSV if asked for; nothing where there is no folder.
     """
     found: dict[str, Metrics] = {}
     lines: list[list[object]] = []
@@ -142,6 +142,9 @@ def judge(
         rows, labels = _by_fold(table)[:2] if split == "folds" else table.part(split)
         found_NK = temper(raw_NK, classifier.temperature)  # of folds there is no temperature
         found[split] = metrics.evaluate(labels, found_NK, classifier.classes_)
+        surest = surest_half(labels, found_NK)
+        if folder is None:
+            continue
         for row, label, p_K in zip(rows, labels, found_NK, strict=True):
             best = int(p_K.argmax())
             fold = fold_of[row] + 1 or ""  # counted from 1, as the networks are in the log
@@ -161,7 +164,7 @@ def judge(
         )
         reliability_diagram(labels, found_NK, folder / "reliability.png")
         coverage_curve(labels, found_NK, folder / "coverage.png")
-        surest = surest_half(labels, found_NK)
-    header = ["path", "split", "fold", "label", "predicted", "probability", "right"]
-    write_csv(folder / "predictions.csv", [*header, *(f"p_{name}" for name in classifier.classes_)], lines)
+    if folder is not None:
+        header = ["path", "split", "fold", "label", "predicted", "probability", "right"]
+        write_csv(folder / "predictions.csv", [*header, *(f"p_{name}" for name in classifier.classes_)], lines)
     return found, surest

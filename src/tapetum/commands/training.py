@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from tapetum import processes as together
 from tapetum.commands.common import Device, Json, Numbers, dumps, quoted
+from tapetum.commands.launch import Processes, in_processes
 from tapetum.config import Settings
 from tapetum.files import refuse_inside
 
@@ -66,6 +68,7 @@ def train(
     resume: Annotated[bool, arg(help="Go on from the newest checkpoint in the run folder, with that run's settings.")] = False,
     overwrite: Annotated[bool, arg(help="Replace the run that is in the run folder.")] = False,
     asked: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 - frozen, and tyro reads the defaults from it
+    processes: Processes = 1,
     json: Json = False,
 ) -> None:
     """Train a classifier from labelled pictures, and evaluate it on pictures that it did not train on.
@@ -78,17 +81,22 @@ def train(
     Args:
         data: Folder, CSV file, archive, shards or address of labelled pictures.
     """
+    if in_processes(processes):
+        return
     from tapetum import run
     from tapetum.training.signals import Interrupted
 
-    try:
-        result = run.train(data, out, resume=resume, overwrite=overwrite, settings=asked)
-    except Interrupted as stop:
-        print(
-            f"tapetum: {stop}; go on with: tapetum train {quoted(data)} --out {quoted(stop.folder)} --resume", file=sys.stderr
-        )
-        sys.exit(stop.exit_code)
-    _answer(result, json)
+    with together.joined():
+        try:
+            result = run.train(data, out, resume=resume, overwrite=overwrite, settings=asked)
+        except Interrupted as stop:
+            if together.first():
+                many = f" --processes {together.count()}" if together.count() > 1 else ""
+                again = f"tapetum train {quoted(data)} --out {quoted(stop.folder)} --resume{many}"
+                print(f"tapetum: {stop}; go on with: {again}", file=sys.stderr)
+            sys.exit(stop.exit_code)
+        if together.first():
+            _answer(result, json)
 
 
 def _answer(result: Any, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tapetum import processes
 from tapetum.config import Settings
 from tapetum.data import splits
 from tapetum.data.cache import Pictures, open_pictures
@@ -39,7 +40,8 @@ class Table:
 def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> Table:
     """Decode everything, leave out and list what gives no picture, and split the rest."""
     begun = time.monotonic()
-    pictures = open_pictures(samples, reduce_to, settings.cache == "on")
+    with processes.in_turn():
+        pictures = open_pictures(samples, reduce_to, settings.cache == "on")
     kept = "decoded anew each time" if pictures.cached is None else "kept decoded for the next time"
     say(f"read {len(samples):,} files in {time.monotonic() - begun:.1f} s, {kept}")
     bad = pictures.reasons

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 import tapetum
-from tapetum import device, models, tensorfile
+from tapetum import device, models, processes, tensorfile
+from tapetum.data.loader import ValidationLoader
 from tapetum.data.prepare import Preprocessing, to_input, views
 from tapetum.errors import UserError
 from tapetum.faster import for_inference, keep_freed_memory, rewritten
@@ -45,6 +46,13 @@ def probabilities(
     return torch.cat(rows).numpy() if rows else np.zeros((0, 0))
 
 
+def probabilities_of_all(
+    network: torch.nn.Module, squares: ValidationLoader, preprocessing: Preprocessing, on: torch.device
+) -> np.ndarray:
+    """`probabilities` of all pictures of a loader, of which each process computes its part."""
+    return processes.gathered(torch.from_numpy(probabilities(network, squares, preprocessing, on))).numpy()
+
+
 @torch.inference_mode()
 def features(
     network: torch.nn.Module,
@@ -60,6 +68,16 @@ def features(
     with watched(network) as watch, rewritten(network, fast):
         rows = [each for _, each in _answers(network, batches_BHWC, preprocessing, on, watch)]
     return [torch.cat(parts, 1) for parts in zip(*rows, strict=True)]
+
+
+def features_of_all(
+    network: torch.nn.Module, squares: ValidationLoader, preprocessing: Preprocessing, on: torch.device, fast: bool = True
+) -> list[torch.Tensor]:
+    """`features` of all pictures of a loader, of which each process computes its part."""
+    mine = features(network, squares, preprocessing, on, fast)
+    members = int(processes.decided(len(mine)))  # a process without a picture has seen none
+    parts = [each.transpose(0, 1).cpu() for each in mine] or [torch.zeros(0)] * members
+    return [processes.gathered(each).transpose(0, 1).contiguous().to(on) for each in parts]
 
 
 def _answers(

@@ -13,7 +13,7 @@ import torch
 from tapetum.data.cache import Pictures
 from tapetum.data.loader import ValidationLoader
 from tapetum.inference.answers import BATCH
-from tapetum.inference.classifier import probabilities
+from tapetum.inference.classifier import probabilities_of_all
 from tapetum.training.loop import Task
 
 
@@ -39,7 +39,7 @@ def with_guesses(task: Task, teacher: torch.nn.Module, unlabelled: Pictures, row
     """
     loader, recipe = task.training, task.recipe
     squares = ValidationLoader(unlabelled, rows, loader.preprocessing, BATCH)
-    guesses_NK = probabilities(teacher, squares, loader.preprocessing, task.device)
+    guesses_NK = probabilities_of_all(teacher, squares, loader.preprocessing, task.device)
     known_NK = np.eye(loader.num_classes)[loader.labels]
     more = (len(loader.rows) + len(rows)) / len(loader.rows)
     recipe = dataclasses.replace(recipe, epochs=max(1, round(recipe.epochs * more**-0.4)))
