@@ -139,16 +139,17 @@ _KEEP_BYTES = 512 * 1024**2
 
 
 class ValidationLoader:
-    """Uint8 squares (B, side, side, 3) of some pictures, made without chance; iterate as often as needed."""
+    """Uint8 squares (B, side, side, 3) of some pictures, made without chance; iterate as often as needed.
 
-    def __init__(self, pictures: Pictures, rows: np.ndarray, preprocessing: Preprocessing, batch: int) -> None:
+    `once`: they are needed once, and none is kept.
+    """
+
+    def __init__(
+        self, pictures: Pictures, rows: np.ndarray, preprocessing: Preprocessing, batch: int, once: bool = False
+    ) -> None:
         self.pictures, self.rows, self.preprocessing, self.batch = pictures, rows, preprocessing, batch
-        keep = len(rows) * preprocessing.side**2 * 3 <= _KEEP_BYTES
+        keep = not once and len(rows) * preprocessing.side**2 * 3 <= _KEEP_BYTES
         self._kept = list(self._fitted()) if keep else None
-
-    def of(self, chosen: np.ndarray) -> "ValidationLoader":
-        """Some of the pictures."""
-        return ValidationLoader(self.pictures, self.rows[chosen], self.preprocessing, self.batch)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self._kept) if self._kept is not None else self._fitted()
