@@ -325,6 +325,20 @@ def cpu_seconds(*arguments):
     return min(once() for _ in range(3))
 
 
+def test_prediction_waits_for_no_library_that_it_does_not_need(plain_run, tmp_path):
+    picture = next((plain_run.parent / "stripes" / "upright").iterdir())
+    script = "import sys; from tapetum.__main__ import main\nmain()\n"
+    script += (
+        "print('LOADED', *{name.split('.')[0] for name in sys.modules})\nprint('COMPILER', 'torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, "predict", plain_run, picture, "--out", tmp_path / "out.csv"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    loaded = said[said.index("LOADED") :].split()
+    assert {"torch", "numpy", "PIL", "safetensors"} <= set(loaded)
+    assert not {"pandas", "scipy", "sklearn", "matplotlib", "torchvision", "jinja2"} & set(loaded)
+    assert "COMPILER False" in said
+
+
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one process is asked for")
 def test_help_and_import_come_at_once():
     # The floors are Python itself, and the library that reads the command line.

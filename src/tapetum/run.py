@@ -38,7 +38,7 @@ from tapetum import device, judging, models, processes
 from tapetum.config import Recipe, Settings, read_settings, settings_from
 from tapetum.data import splits
 from tapetum.data.cache import open_pictures
-from tapetum.data.check import Check
+from tapetum.data.check import Check, find_serious
 from tapetum.data.check import check as check_pictures
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.loader import TrainingLoader, ValidationLoader
@@ -140,9 +140,8 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
     elif processes.first():
         write_beginning(folder, samples, table, settings, recipe, why)
         if table.pictures.cached is not None:  # or all would be decoded once more
-            for finding in check_pictures(samples, table.pictures).findings:
-                if finding.harm == "serious":
-                    say(f"serious: {finding.title} (tapetum check shows them)")
+            for finding in find_serious(samples, table.pictures):
+                say(f"serious: {finding.title} (tapetum check shows them)")
     task = _task(table, recipe, preprocessing, settings, where, folder)
     _say_estimate(network, task, settings, say)
     if settings.minutes != "auto":
@@ -176,8 +175,8 @@ def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
     classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where, fast=task.fast)
-    judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
-    answered = judging.answers(classifier, table, tasks)
+    validated = judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
+    answered = judging.answers(classifier, table, validated)
     calibrated = judging.calibrate(classifier, table, answered.get("val"), settings, say)
     found, surest = judging.judge(classifier, table, answered, folder if processes.first() else None, settings.split == "notes")
     counts = {split: len(table.part(split)[0]) for split in SPLITS}

@@ -307,7 +307,7 @@ def _open(samples: Samples, classifier: Classifier) -> tuple[Pictures, np.ndarra
 
 
 def _predict(classifier: Classifier, pictures: Pictures, rows: np.ndarray) -> np.ndarray:
-    squares = ValidationLoader(pictures, rows, classifier.preprocessing, BATCH)
+    squares = ValidationLoader(pictures, rows, classifier.preprocessing, BATCH, once=True)
     return probabilities(classifier.computing(), squares, classifier.preprocessing, classifier.device)
 
 

@@ -1,6 +1,7 @@
 """What a run says, and what it is worth: labels, evaluate, compare, predict."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -222,12 +223,12 @@ def _tell_predictions(run: Path, samples: Any, found: Any, out: Path, kaggle: bo
         some = range(min(20, len(found.names)))
         shown = [decode(samples.read(int(found.rows[i]))) for i in some]
         prediction_grid(shown, None, found.labels[: len(some)], found.probabilities_NK[: len(some)].max(1), grid)
-    counts = found.frame()["label"].value_counts()
+    counts = Counter(found.labels).most_common()
     if json:
         summary = {"out": str(out), "predicted": len(found.names), "unreadable": dict(found.unreadable)}
-        print(dumps({**summary, "labels": {str(k): int(v) for k, v in counts.items()}}))
+        print(dumps({**summary, "labels": dict(counts)}))
         return
-    each = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+    each = ", ".join(f"{label} {count:,}" for label, count in counts)
     print(f"{counted(len(found.names), 'picture')}: {each}; {counted(len(found.unreadable), 'file')} without a picture")
     print(f"written:  {out}" + (f", {grid}" if grid is not None else ""))
     print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")

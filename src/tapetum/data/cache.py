@@ -52,7 +52,7 @@ class Pictures:
     looks: tuple[Look | None, ...]
     """What each picture is recognised by; None for a file without one."""
     cached: np.ndarray | None
-    """All pixels one after another, uint8, mapped from the cache file; None: decode on demand."""
+    """All pixels one after another, uint8, mapped from the cache file, for reading; None: decode on demand."""
     offsets: np.ndarray
     """(N,) int64: where each picture begins in `cached`."""
 
@@ -132,8 +132,9 @@ def _from_cache(samples: Samples, reduce_to: int, folder: Path, key: str) -> Pic
         total = index["bytes"]
         if pixel_file.stat().st_size != total:
             return None
-        # Copy-on-write: nothing can change the file, and torch may take the array without a warning.
-        pixels = np.memmap(pixel_file, np.uint8, "c") if total else np.zeros(0, np.uint8)
+        # For reading only: a map that might be written, if only by this process, counts as memory of its own, and one larger
+        # than the machine's memory is refused.
+        pixels = np.memmap(pixel_file, np.uint8, "r") if total else np.zeros(0, np.uint8)
         os.utime(index_file)  # the time of last use decides what is removed first
     except (OSError, ValueError, KeyError):
         return None  # not there, or half removed by another process: decode again

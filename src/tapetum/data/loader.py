@@ -175,19 +175,22 @@ class ValidationLoader:
     """Uint8 squares (B, side, side, 3) of some pictures, made without chance; iterate as often as needed.
 
     Of several processes each has its part of the batches, the first ones in the first process. Batches are the same however
-    many processes there are, so a picture's answer is too, to the bit.
+    many processes there are, so a picture's answer is too, to the bit. `once`: they are needed once, and none is kept.
     """
 
-    def __init__(self, pictures: Pictures, rows: np.ndarray, preprocessing: Preprocessing, batch: int) -> None:
+    def __init__(
+        self, pictures: Pictures, rows: np.ndarray, preprocessing: Preprocessing, batch: int, once: bool = False
+    ) -> None:
         self.pictures, self.rows, self.preprocessing, self.batch = pictures, rows, preprocessing, batch
         starts = range(0, len(rows), batch)
         self._starts = starts[processes.part(len(starts))]
-        keep = len(self._starts) * batch * preprocessing.side**2 * 3 <= _KEEP_BYTES
+        keep = not once and len(self._starts) * batch * preprocessing.side**2 * 3 <= _KEEP_BYTES
         self._kept = list(self._fitted()) if keep else None
 
-    def of(self, chosen: np.ndarray) -> "ValidationLoader":
-        """Some of the pictures."""
-        return ValidationLoader(self.pictures, self.rows[chosen], self.preprocessing, self.batch)
+    @property
+    def begin(self) -> int:
+        """The place of this process's first picture among all `rows`."""
+        return self._starts[0] if self._starts else len(self.rows)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self._kept) if self._kept is not None else self._fitted()

@@ -1,6 +1,5 @@
 """Predictions for files: read, prepare, compute, and the table that comes out, on screen and as CSV."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples, file_number
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
-from tapetum.files import no_formula, write_atomically, write_text
+from tapetum.files import write_atomically, write_csv, write_text
 from tapetum.inference.answers import BATCH, Answering, labels
 from tapetum.inference.loading import load
 
@@ -57,18 +56,18 @@ class Predictions:
         With `reject`, familiarity stands after the probability. Files that gave no picture come last; they have a path and a
         reason only.
         """
-        import pandas as pd
+        import pandas as pd  # a fifth of a second, for which a CSV file need not wait
 
-        columns: dict[str, object] = {
-            "path": list(self.names),
-            "label": self.labels,
-            "probability": self.probabilities_NK.max(1, initial=0),
-        }
-        columns |= {} if self.familiarity_N is None else {"familiarity": self.familiarity_N}
-        columns |= {f"p_{name}": self.probabilities_NK[:, k] for k, name in enumerate(self.classes)}
         lost = {"path": [name for name, _ in self.unreadable], "reason": [reason for _, reason in self.unreadable]}
-        read = pd.DataFrame({**columns, "reason": ""})
+        read = pd.DataFrame({**self.columns(), "reason": ""})
         return pd.concat([read, pd.DataFrame(lost)], ignore_index=True) if self.unreadable else read
+
+    def columns(self) -> dict[str, list]:
+        """The columns of `frame` but for the reason, of the pictures that were predicted."""
+        told: dict[str, list] = {"path": list(self.names), "label": self.labels}
+        told["probability"] = self.probabilities_NK.max(1, initial=0).tolist()
+        told |= {} if self.familiarity_N is None else {"familiarity": self.familiarity_N.tolist()}
+        return told | {f"p_{name}": column for name, column in zip(self.classes, self.probabilities_NK.T.tolist(), strict=True)}
 
 
 def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH, reject: float = 0.0) -> "pd.DataFrame":
@@ -168,12 +167,11 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         frame = predictions.frame().fillna({"label": ""})
         write_atomically(path, lambda file: frame.to_parquet(file, index=False))
         return
-    buffer = io.StringIO()
+    columns = predictions.columns()
     # Python writes a float64 so that it reads back as the same number: a CSV compares to the bit.
-    frame = predictions.frame().rename(columns=no_formula)
-    frame[["path", "label", "reason"]] = frame[["path", "label", "reason"]].map(no_formula)
-    frame.to_csv(buffer, index=False, lineterminator="\n")
-    write_text(path, buffer.getvalue())
+    rows = [[*row, ""] for row in zip(*columns.values(), strict=True)]
+    lost = [[name, *[""] * (len(columns) - 1), reason] for name, reason in predictions.unreadable]
+    write_csv(path, [*columns, "reason"], rows + lost)
 
 
 def refuse_without_parquet() -> None:

@@ -38,7 +38,7 @@ def with_guesses(task: Task, teacher: torch.nn.Module, unlabelled: Pictures, row
     Epochs become fewer as they grow longer: with r times as many pictures the work grows as r^0.6, as the recipes' does.
     """
     loader, recipe = task.training, task.recipe
-    squares = ValidationLoader(unlabelled, rows, loader.preprocessing, BATCH)
+    squares = ValidationLoader(unlabelled, rows, loader.preprocessing, BATCH, once=True)
     guesses_NK = probabilities_of_all(teacher, squares, loader.preprocessing, task.device)
     known_NK = np.eye(loader.num_classes)[loader.labels]
     more = (len(loader.rows) + len(rows)) / len(loader.rows)
