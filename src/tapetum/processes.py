@@ -16,6 +16,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # what works alone, and what computes without torch, imports 
 
 # Waiting has no end of its own: who is lost is found out otherwise.
 _FOR_EVER = timedelta(days=30)
+_LINGER_SECONDS = 2.0
 
 
 @dataclass
@@ -100,11 +102,15 @@ def joined() -> Iterator[None]:
         yield
         wait()  # for the one that writes: who left before it would seem to be lost
     except UserError as error:
+        told_already = False
         with contextlib.suppress(RuntimeError):
             digest = hashlib.sha256(str(error).encode()).hexdigest()
-            if _group.store.add(f"said/{digest}", 1) > 1:
-                raise SystemExit(error.exit_code) from None  # all found the same; one of them says it
-            _group.store.set("ended", _group.name)
+            told_already = _group.store.add(f"said/{digest}", 1) > 1
+            if not told_already:
+                _group.store.set("ended", _group.name)
+            _linger(_group)
+        if told_already:
+            raise SystemExit(error.exit_code) from None  # all found the same; one of them says it
         raise UserError(f"{str(error).rstrip('.')} ({_group.name}).") from error
     finally:
         _group.hearts.stop()
@@ -277,6 +283,14 @@ def gathered(rows: "torch.Tensor") -> "torch.Tensor":
     longest = torch.zeros(max(counts), *shape[1:], dtype=getattr(torch, shape[0]), device=rows.device)
     longest[: len(rows)] = rows if len(rows) else longest[:0]
     return torch.cat([each[:number] for each, number in zip(of_each(longest), counts, strict=True)])
+
+
+def _linger(group: _Group) -> None:
+    """Without a launcher the first process keeps the store: it stays until the others have asked, two seconds at most."""
+    group.store.add("left", 1)
+    until = time.monotonic() + _LINGER_SECONDS
+    while _own_store is not None and first() and time.monotonic() < until and group.store.add("left", 0) < group.count:
+        time.sleep(0.05)
 
 
 def _part_company() -> None:
