@@ -101,6 +101,10 @@ def joined() -> Iterator[None]:
     try:
         yield
         wait()  # for the one that writes: who left before it would seem to be lost
+    except Lost:
+        with contextlib.suppress(RuntimeError):
+            _linger(_group)
+        raise
     except UserError as error:
         told_already = False
         with contextlib.suppress(RuntimeError):

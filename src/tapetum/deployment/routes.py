@@ -182,6 +182,8 @@ def _lifespan(service: Service) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         starting = asyncio.create_task(_start(service))  # the port answers meanwhile: not ready
+        if service.workers > 1:  # but connections belong to those that are ready, if there are others
+            await asyncio.wait([starting])
         try:
             yield {}
         finally:

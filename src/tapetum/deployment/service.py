@@ -34,7 +34,7 @@ class Service:
     """A classifier that many ask at once."""
 
     def __init__(self, answerer: Answering, run: Path, reject: float, queue: int, workers: int, limits: Limits) -> None:
-        self.limits, self.metrics = limits, Metrics(workers)
+        self.limits, self.metrics, self.workers = limits, Metrics(workers), workers
         self.ready = self.draining = False
         self.failed: BaseException | None = None
         self.on_ready: Callable[[], None] = lambda: None
