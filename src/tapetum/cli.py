@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from tapetum import __version__
-from tapetum.commands import deploying, judging, looking, networks, serving, training
+from tapetum.commands import deploying, judging, looking, networks, scaling, serving, training
 from tapetum.config import read_settings
 from tapetum.errors import UserError
 
@@ -19,6 +19,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "check": training.check,
     "train": training.train,
     "textbook": training.textbook,
+    "tune": scaling.tune,
+    "grow": scaling.grow,
     "labels": judging.labels,
     "evaluate": judging.evaluate,
     "compare": judging.compare,
