@@ -42,7 +42,7 @@ class Fitted:
     seconds: float
 
 
-def find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> Samples:
+def find(data: str | Path | Samples, settings: Settings, say: Callable[[str], None]) -> Samples:
     """The labelled pictures in `data`. A validation part joins those that train: what trains many networks makes its own.
 
     Raises:
@@ -57,8 +57,8 @@ def find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> Sa
     ):
         if value:
             raise UserError(f"{name}: {why}. Leave it out.")
-    samples = find_samples(data, numbers_range(settings.numbers, notes=False))
-    say(f"{data}: {samples.describe()}")
+    samples = data if isinstance(data, Samples) else find_samples(data, numbers_range(settings.numbers, notes=False))
+    say(f"{samples.origin}: {samples.describe()}")
     if (samples.splits == "val").any():
         say("the validation part joins the training pictures")
         samples = samples.with_splits(np.where(samples.splits == "val", "train", samples.splits))
@@ -150,14 +150,14 @@ def fit(
     return Fitted(found_NK.argmax(1) == samples.labels[judges_N], progress.epoch, progress.seconds)
 
 
-def own_folder(data: str | Path, out: str | Path | None, suffix: str, mark: str, what: str) -> Path:
+def own_folder(data: Path, out: str | Path | None, suffix: str, mark: str, what: str) -> Path:
     """The folder to write: `out`, or `runs/NAME-SUFFIX`. One that holds anything holds `mark` too, or is somebody else's.
 
     Raises:
         UserError: it lies among the pictures, is a file, or holds something else.
     """
-    folder = Path("runs") / f"{Path(data).resolve().name.split('.')[0] or 'run'}-{suffix}" if out is None else Path(out)
-    refuse_inside(folder, Path(data), f"{what} folder")
+    folder = Path("runs") / f"{data.resolve().name.split('.')[0] or 'run'}-{suffix}" if out is None else Path(out)
+    refuse_inside(folder, data, f"{what} folder")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write the {what} to. Choose another --out.")
     content = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else set()

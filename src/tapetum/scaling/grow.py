@@ -74,7 +74,7 @@ class Plan:
 
 
 def grow(
-    data: str | Path,
+    data: str | Path | Samples,
     out: str | Path | None = None,
     *,
     sizes: Sequence[int] = (),
@@ -85,7 +85,7 @@ def grow(
     """Train on growing parts of the pictures and tell what more of them would bring.
 
     Args:
-        data: labelled pictures in any layout that training takes.
+        data: labelled pictures in any layout that training takes, or a table of them.
         out: the folder to write; by default `runs/NAME-grow`. Trainings that it holds of the same plan are not made again.
         sizes: how many pictures train; by default six sizes at most, each half of the next, the largest all that there are.
         seeds: trainings of each size, each on pictures of its own.
@@ -104,8 +104,8 @@ def grow(
     settings = settings or Settings()
     if seeds < 1:
         raise UserError(f"seeds {seeds}: expected 1 or more trainings of each size.")
-    folder = fitting.own_folder(data, out, "grow", _PLAN, "growth")
     samples = fitting.find(data, settings, say)
+    folder = fitting.own_folder(samples.origin, out, "grow", _PLAN, "growth")
     with claim(folder):
         plan, table = _plan(folder, samples, tuple(sorted(set(sizes))), seeds, settings, say)
         fitting.write_left_out(folder, table)
@@ -113,7 +113,7 @@ def grow(
         points = _points(folder, plan, table, seeds, settings, deadline, say)
         test = table.samples.splits == "test"
         _, baseline = majority_baseline(table.samples.labels[test], len(samples.classes))
-        found = growth(str(data), plan.how(), tuple(points), plan.largest, baseline.value)
+        found = growth(str(samples.origin), plan.how(), tuple(points), plan.largest, baseline.value)
         header = ["pictures", "seed", "accuracy", "judged_on", "epochs", "seconds"]
         rows = ((p.size, p.seed, 1 - p.error, len(p.right_N), p.epochs, round(p.seconds, 2)) for p in points)
         write_csv(folder / "growth.csv", header, rows)

@@ -34,6 +34,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tapetum.config import Recipe, Settings
+from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
 from tapetum.evaluation.compare import Comparison, compared
@@ -92,7 +93,7 @@ class Tuned:
 
 
 def tune(
-    data: str | Path,
+    data: str | Path | Samples,
     out: str | Path | None = None,
     *,
     trials: int = 0,
@@ -104,7 +105,7 @@ def tune(
     """Search settings on part of the pictures, and prove the best ones on the rest.
 
     Args:
-        data: labelled pictures in any layout that training takes.
+        data: labelled pictures in any layout that training takes, or a table of them.
         out: the folder to write; by default `runs/NAME-tune`. A study that it holds goes on.
         trials: end the search after so many trials of this process (0: when its time is over).
         storage: a database URL of Optuna's in place of a file in the folder.
@@ -121,10 +122,10 @@ def tune(
     if trials < 0:
         raise UserError(f"trials {trials}: expected a number of trials, or 0 for as many as the minutes allow.")
     study.library()
-    folder = fitting.own_folder(data, out, "tune", _MARK, "search")
+    samples = fitting.find(data, settings, say)
+    folder = fitting.own_folder(samples.origin, out, "tune", _MARK, "search")
     deadline = begun + 60 * (planning.MINUTES if settings.minutes == "auto" else settings.minutes)
     folds = settings.folds if settings.folds > 1 else planning.FOLDS
-    samples = fitting.find(data, settings, say)
     name = name or _known_name(folder) or folder.resolve().name
     found = study.find_study(study.connect(storage, folder), name) if storage or (folder / "study.db").exists() else None
     if found is not None:
@@ -151,8 +152,8 @@ def tune(
             tried = [_tried(trial) for trial in found.trials]
             if not leads:
                 told = "the process that began the study makes the final trainings"
-                return Tuned(folder, _summary(data, plan, tried, None, told, ""), added)
-            search = _final(data, folder, plan, table, tried, settings, say)
+                return Tuned(folder, _summary(samples, plan, tried, None, told, ""), added)
+            search = _final(folder, plan, table, tried, settings, say)
         except (Interrupted, KeyboardInterrupt) as stop:
             kept = sum(trial.state.name == "COMPLETE" for trial in found.trials)
             number = stop.exit_code - 128 if isinstance(stop, Interrupted) else signal.SIGINT
@@ -286,7 +287,7 @@ def _write_trials(folder: Path, plan: Plan, tried: list[Tried]) -> None:
 
 
 def _final(
-    data: str | Path, folder: Path, plan: Plan, table: Table, tried: list[Tried], settings: Settings, say: Callable[[str], None]
+    folder: Path, plan: Plan, table: Table, tried: list[Tried], settings: Settings, say: Callable[[str], None]
 ) -> Search:
     """Train the default and the winner on all pictures but those put aside, compare them there, and keep one of them."""
     best = Search.best_of(tried)
@@ -314,14 +315,14 @@ def _final(
     for path in (folder / chosen).iterdir():
         if path.is_file() and not path.name.startswith("."):
             shutil.copy2(path, folder / path.name)
-    return _summary(data, plan, tried, comparison, verdict, chosen)
+    return _summary(table.samples, plan, tried, comparison, verdict, chosen)
 
 
 def _summary(
-    data: str | Path, plan: Plan, tried: list[Tried], comparison: Comparison | None, verdict: str, chosen: str
+    samples: Samples, plan: Plan, tried: list[Tried], comparison: Comparison | None, verdict: str, chosen: str
 ) -> Search:
     return Search(
-        data=str(data),
+        data=str(samples.origin),
         network=f"{plan.recipe.model} at {plan.recipe.size} px",
         folds=plan.folds,
         epochs=plan.recipe.epochs,
