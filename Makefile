@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench fuzz torture clean
+.PHONY: help demo test check format docs bench fuzz torture gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ fuzz: $(STAMP)  ## decode 100,000 mutated pictures (some minutes)
 
 torture: $(STAMP)  ## kills, flips, bombs and odd input by the hundred: a line a promise (a quarter of an hour)
 	OMP_WAIT_POLICY=passive $(BIN)/python torture/torture.py
+
+gpu: $(STAMP)  ## whether this machine's GPUs compute what its processor does, how fast, and together (some minutes)
+	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) dist build site tapetum-demo .pytest_cache .mypy_cache .ruff_cache

@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py [--only W1 W2 ...] [--rounds N] [--quick] [--peers FOLDER] [--data ../shared/data]
 
+    S   cold starts: `import tapetum`, `tapetum --help`, one photo predicted, each beside what it cannot do without
     W1  a training step on one resident batch, in parts, with its page faults
     W2  an epoch from JPEG files, cold (with the building of the cache) and warm
     W3  the study notes' job on 400 photos, from the start of the process to the saved model
@@ -23,13 +24,11 @@ import argparse
 import functools
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -37,10 +36,11 @@ from pathlib import Path
 
 import speed_figures
 from speed_figures import Row
+from speed_photos import book_photos, lay_out, unpacked
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "timm", "fastai", "ultralytics", "onnx", "onnxscript", "onnxruntime")
-ROUNDS = {"W1": 7, "W2": 5, "W3": 5, "W4": 5, "W5": 1}
+ROUNDS = {"S": 9, "W1": 7, "W2": 5, "W3": 5, "W4": 5, "W5": 1}
 SIZES = {"lenet": 224, "alexnet": 256}
 
 
@@ -58,7 +58,7 @@ class Race:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=["W1", "W2", "W3", "W4", "W5", "F"], default=["F", "W1", "W2", "W3", "W4"])
+    parser.add_argument("--only", nargs="+", choices=[*ROUNDS, "F"], default=["F", "S", "W1", "W2", "W3", "W4"])
     parser.add_argument("--nets", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--against", nargs="+", help="only these, such as: plain tuned")
     parser.add_argument("--rounds", type=int, help=f"instead of {ROUNDS}")
@@ -186,9 +186,25 @@ def batch(args: argparse.Namespace) -> int:
     return 2 if args.quick else 32
 
 
+def starts(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
+    """S."""
+    python, tapetum = [sys.executable, "-c"], [sys.executable, "-m", "tapetum"]
+    races = [
+        Race("S import tapetum", {"python": [*python, "pass"], "tapetum": [*python, "import tapetum"]}),
+        Race("S tapetum --help", {"import tyro": [*python, "import tyro"], "tapetum": [*tapetum, "--help"]}),
+    ]
+    photo = next(lay_out(book_photos(args.data, 2), place / "one").rglob("*.jpg"))
+    for net in args.nets:
+        measure(child("prepare", "prepare", net, model=str(place / "S")), place)
+        ours = [*tapetum, "predict", str(place / "S" / f"{net}-run"), str(photo), "--out", str(place / "one.csv")]
+        bare = [*python, "import torch, torchvision"]
+        races.append(Race(f"S {net}: one photo predicted", {"import torch, torchvision": bare, "tapetum": ours}))
+    return races
+
+
 def steps(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
     """W1."""
-    photos = lay_out(book_photos(args, 8), place / "few") if (args.data / "cats-dogs").exists() else ""
+    photos = lay_out(book_photos(args.data, 8), place / "few") if (args.data / "cats-dogs").exists() else ""
     job = {"steps": 6 if args.quick else 12, "batch": batch(args), "photos": str(photos)}
     return [
         Race(
@@ -203,7 +219,7 @@ def steps(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
 def epochs(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
     """W2."""
     count = 16 if args.quick else 400
-    sources = {"original": book_photos(args, count)}
+    sources = {"original": book_photos(args.data, count)}
     if (args.data / "PetImages-180px.zip").exists():
         sources["180 px"] = unpacked(args.data / "PetImages-180px.zip", count, place / "unpacked")
     races = []
@@ -261,7 +277,7 @@ def training_losses(who: str, done: dict, run_folder: Path) -> dict:
 
 def answers(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
     """W4."""
-    few = lay_out(book_photos(args, 8 if args.quick else 128), place / "answers")
+    few = lay_out(book_photos(args.data, 8 if args.quick else 128), place / "answers")
     photos = few if args.quick else args.data / "cats-dogs"
     races = []
     for net in args.nets:
@@ -324,43 +340,6 @@ def losses_differ(ours: dict, theirs: dict, by: float, relative: bool = True) ->
     return f"losses or probabilities differ by {worst:.2g}" if worst > by else ""
 
 
-def book_photos(args: argparse.Namespace, count: int) -> list[Path]:
-    """Some of the notes' 502 photos, as many cats as dogs."""
-    from tapetum.data.decode import BadPicture, decode
-
-    def readable(file: Path) -> bool:
-        try:
-            return bool(decode(file.read_bytes()).size)
-        except BadPicture:
-            return False
-
-    each = []
-    for folder in ("Cat", "Dog"):
-        files = sorted((args.data / "cats-dogs" / folder).iterdir())
-        each += [file for file in random.Random(0).sample(files, count // 2 + 20) if readable(file)][: count // 2]
-    return each
-
-
-def unpacked(archive: Path, count: int, folder: Path) -> list[Path]:
-    """Some photos of the zip."""
-    with zipfile.ZipFile(archive) as file:
-        names = [name for name in file.namelist() if name.endswith(".jpg") and file.getinfo(name).file_size]
-        some = [name for label in ("Cat", "Dog") for name in [name for name in names if f"/{label}/" in name][: count // 2]]
-        file.extractall(folder, some)
-    return [folder / name for name in some]
-
-
-def lay_out(files: list[Path], folder: Path) -> Path:
-    """Copies as class folders, named as the notes' loop expects; two of them stand in `val` beside, as some programs want."""
-    for number, file in enumerate(files):
-        label = file.parent.name
-        for part in ("train", "val") if number in (0, len(files) - 1) else ("train",):
-            target = folder / part / label / f"{label.lower()}.{number}.jpg"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-    return folder / "train"
-
-
 def parts(told: dict) -> str:
     """What the table of ratios does not tell: the parts of a step, loading's share of an epoch, the distance to the floors."""
     import statistics
@@ -393,7 +372,7 @@ def parts(told: dict) -> str:
     return "\n".join(lines)
 
 
-RACES = {"W1": steps, "W2": epochs, "W3": notes_job, "W4": answers, "W5": accuracies}
+RACES = {"S": starts, "W1": steps, "W2": epochs, "W3": notes_job, "W4": answers, "W5": accuracies}
 
 if __name__ == "__main__":
     main()

@@ -219,6 +219,8 @@ def tapetum(job: Job, resident: Resident | None, watch: Stopwatch) -> None:
                 nn.functional.one_hot(resident.labels_B, 2).float(),
                 resident.labels_B,
                 torch.ones(job.batch),
+                slice(0, job.batch),
+                job.batch,
             )
             return iter([batch] * resident.steps)
 

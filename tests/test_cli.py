@@ -123,6 +123,7 @@ def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
     before, run = tree(), tmp_path / "run"
     for command in (
         ("check", stripes, "--out", tmp_path / "check.html"),
+        ("pack", stripes, tmp_path / "shards", "--shard-mb", "0.1"),
         ("train", stripes, "--out", run, "--folds", "2", *QUICK),
         ("labels", run, "--out", tmp_path / "labels.html", "--csv", tmp_path / "labels.csv"),
         ("evaluate", run, stripes, "--out", tmp_path / "evaluated.csv"),
@@ -136,6 +137,31 @@ def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
         # Both runs have seen all of these, so there is nothing to compare; the pictures are read all the same.
         assert code == (2 if command[0] == "compare" else 0), command[0]
         assert tree() == before, command[0]
+
+
+def test_every_command_takes_shards(tapetum, trained, stripes, tmp_path):
+    run, shards = trained[0], tmp_path / "조각 들"
+    code, out, err = tapetum("pack", stripes, shards, "--shard-mb", "0.1")
+    assert code == 0
+    assert out.startswith("80 pictures (lying 40, upright 40) in 8 shards, ")
+    assert out.splitlines()[-1] == f"next:     tapetum train '{shards}'"
+    assert f"{stripes}: class folders, 80 files" in err
+    before = {path: path.read_bytes() for path in shards.iterdir()}
+    assert "holds shards already" in sentence(tapetum("pack", stripes, shards))
+    told = json.loads(tapetum("pack", shards, tmp_path / "again", "--json")[1])
+    assert (told["pictures"], told["left_out"], "members" in told["shards"][0]) == (80, {}, False)
+    for name in ("folder", "shards"):
+        data = stripes if name == "folder" else shards / "tapetum-shards.json"
+        assert tapetum("evaluate", run, data, "--out", tmp_path / f"{name}-e.csv")[0] == 0
+        assert tapetum("predict", run, data, "--out", tmp_path / f"{name}-p.csv")[0] == 0
+        assert tapetum("check", data)[0] == 0
+        assert tapetum("explain", run, data, "--out", tmp_path / f"{name}-explained", "--most", "1")[0] == 0
+    for kind in "ep":
+        assert (tmp_path / f"folder-{kind}.csv").read_bytes() == (tmp_path / f"shards-{kind}.csv").read_bytes()
+    for data in (shards, shards / "tapetum-shards.json"):
+        assert "lies inside" in sentence(tapetum("predict", run, data, "--out", shards / "p.csv"))
+        assert "lies inside" in sentence(tapetum("train", data, "--out", shards / "run"))
+    assert {path: path.read_bytes() for path in shards.iterdir()} == before
 
 
 def test_json_is_one_object_and_nothing_else(tapetum, trained, stripes, tmp_path):
@@ -219,6 +245,11 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
         (["report", "{tmp}/empty"], "holds no model.safetensors: expected the folder of a finished run"),
         (["explain", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
         (["explain", "{tmp}/none"], "no pictures given"),
+        (["pack", "{data}", "{data}/shards"], "lies inside the pictures"),
+        (["pack", "{data}", "{tmp}"], "holds files of another kind"),
+        (["pack", "{data}", "{tmp}/new", "--shard-mb", "0"], "shard-mb is 0: expected a number of megabytes"),
+        (["pack", "{data}", "https://host/shards"], "https://host/shards is an address: expected a folder on this machine"),
+        (["train", "pipe:cat"], "'pipe' is no kind of address that is read"),
         (["demo", "--folder", "{tmp}/photo.jpg"], "photo.jpg"),
     ],
 )
@@ -292,6 +323,20 @@ def cpu_seconds(*arguments):
         return used.ru_utime + used.ru_stime
 
     return min(once() for _ in range(3))
+
+
+def test_prediction_waits_for_no_library_that_it_does_not_need(plain_run, tmp_path):
+    picture = next((plain_run.parent / "stripes" / "upright").iterdir())
+    script = "import sys; from tapetum.__main__ import main\nmain()\n"
+    script += (
+        "print('LOADED', *{name.split('.')[0] for name in sys.modules})\nprint('COMPILER', 'torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, "predict", plain_run, picture, "--out", tmp_path / "out.csv"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    loaded = said[said.index("LOADED") :].split()
+    assert {"torch", "numpy", "PIL", "safetensors"} <= set(loaded)
+    assert not {"pandas", "scipy", "sklearn", "matplotlib", "torchvision", "jinja2"} & set(loaded)
+    assert "COMPILER False" in said
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of one process is asked for")

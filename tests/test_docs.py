@@ -4,7 +4,9 @@ import dataclasses
 import json
 import re
 import shlex
+import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from tapetum import textbook
 from tapetum.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "README.ko.md", "docs/walkthrough.md", "docs/walkthrough.ko.md", "docs/looking.md", "docs/export.md"]
+TWINS = {"README.md": "README.ko.md", "docs/walkthrough.md": "docs/walkthrough.ko.md"}
+ENGLISH = [*TWINS, "docs/looking.md", "docs/export.md", "docs/serving.md", "docs/shards.md", "docs/scaling.md"]
+PAGES = [*ENGLISH, *TWINS.values()]
 OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
 
@@ -33,6 +37,7 @@ def commands(page):
 def place(tmp_path, monkeypatch):
     """A folder with everything that the pages name: photos, cats-dogs (small, numbered), and finished runs."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))  # for the processes of --processes
     for name in ("photos", "other-photos", "cats-dogs", "DATA"):
         write_stripes(tmp_path / name, count=12, seed=len(name))
     for path in (tmp_path / "DATA").rglob("*.png"):
@@ -55,6 +60,17 @@ def call(arguments, monkeypatch):
     main()
 
 
+def serve(arguments):
+    """The server as shown, until it says where it is."""
+    command = [sys.executable, "-m", *arguments, "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        url = json.loads(process.stdout.readline())["url"]
+        with urllib.request.urlopen(f"{url}/readyz") as answer:
+            assert json.load(answer) == {"ready": True}
+        process.terminate()
+    assert process.returncode == 0
+
+
 def quickened(arguments):
     """The command as shown, but small and short: the networks of the notes are large."""
     if arguments[1] == "textbook":
@@ -66,7 +82,7 @@ def quickened(arguments):
     return arguments
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ENGLISH)  # those of their twins are the same
 def test_every_command_that_a_page_shows_runs(page, place, monkeypatch, capsys):
     shown = commands(page)
     assert shown
@@ -74,7 +90,10 @@ def test_every_command_that_a_page_shows_runs(page, place, monkeypatch, capsys):
         arguments = quickened(shlex.split(line))
         if "alexnet-textbook" in arguments and "--size" in arguments:
             arguments[arguments.index("--size") + 1] = "64"
-        call(arguments, monkeypatch)
+        if arguments[1] == "serve":
+            serve(arguments)
+        else:
+            call(arguments, monkeypatch)
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -114,9 +133,13 @@ def test_every_link_leads_to_a_file(page):
             assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
-def test_both_readmes_show_the_same_commands_and_figures():
+@pytest.mark.parametrize("english", TWINS)
+def test_both_languages_show_the_same_commands(english):
+    assert commands(english) == commands(TWINS[english])
+
+
+def test_both_readmes_show_the_same_figures():
     english, korean = "README.md", "README.ko.md"
-    assert commands(english) == commands(korean)
     assert [b for b in blocks(english) if b.startswith("make")] == [b for b in blocks(korean) if b.startswith("make")]
 
     def figures(page):

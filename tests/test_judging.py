@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import tapetum
+from tapetum import judging
 from tapetum.errors import UserError
+from tapetum.inference import classifier
 
 QUICK = dict(model="compact", size=32, epochs=3, batch=16, turn=0.0, crop_area=0.8, mixup=0.0, say=lambda line: None)
 
@@ -68,6 +70,33 @@ def test_the_page_says_how_it_was_judged_and_how_far_sureness_can_be_trusted(cro
     assert (told["wrong_of_half"]["n"], told["wrong_of_half"]["value"]) == (8, np.mean(wrong[:8]))
     assert f"{np.mean(wrong[:8]) * 100:.1f} % of these answers would have been wrong" in page
     assert len(re.findall(r'<svg class="chart"[^>]* aria-label="[^"]{20,}"', page)) == 4
+
+
+@pytest.mark.parametrize(
+    "options", [{"val": 0.4, "test": 0.2}, {"val": 0.4, "test": 0.2, "members": 2}, {"folds": 2, "test": 0.2}]
+)
+def test_after_a_training_no_picture_is_computed_twice_for_one_purpose(stripes, tmp_path, monkeypatch, options):
+    counted = {}
+    for name in ("learn_strangers", "answers"):
+        monkeypatch.setattr(judging, name, counting(getattr(judging, name), name, counted, monkeypatch))
+    tapetum.train(stripes, tmp_path / "run", **{**QUICK, "epochs": 1, **options})
+    # What is known comes from 32 training pictures (of each half of 64 by the other), 32 validate (all 64, each once), 16 test.
+    assert counted == {"learn_strangers": 128 if "folds" in options else 64, "answers": 16}
+
+
+def counting(work, name, counted, monkeypatch):
+    """`work`, which tells how many pictures it sent through the networks."""
+
+    def told(*arguments, **options):
+        to_input = classifier.to_input
+        with monkeypatch.context() as patch:
+            seen = []
+            patch.setattr(classifier, "to_input", lambda images, how: seen.append(len(images)) or to_input(images, how))
+            result = work(*arguments, **options)
+        counted[name] = sum(seen)
+        return result
+
+    return told
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,40 @@ async def at_rate(port: int, requests: Sequence[bytes], rate: float, seconds: fl
     return list(found)
 
 
+@contextlib.contextmanager
+def slow_clients(port: int, count: int, seconds: float) -> Iterator[None]:
+    """Clients that send a byte a second, half of them in the head, half in the body, and come again when they are cut off.
+
+    They are a process of their own, so that they delay nobody but the server.
+    """
+    process = subprocess.Popen([sys.executable, __file__, str(port), str(count), str(seconds)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _crowd(port: int, count: int, seconds: float) -> None:
+    until = asyncio.get_running_loop().time() + seconds
+    await asyncio.gather(*(_slow_client(port, n % 2 == 0, n / count, until) for n in range(count)))
+
+
+async def _slow_client(port: int, bodies: bool, wait: float, until: float) -> None:
+    start = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    start += b"Content-Length: 5000\r\n\r\n" if bodies else b"X-Slow: "
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(wait)  # not all in the same moment of each second
+    while loop.time() < until:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(start)
+            while loop.time() < until and not writer.transport.is_closing():
+                writer.write(b"a")
+                await asyncio.sleep(1)
+            writer.close()
+
+
 def p99(replies: Sequence[Reply], status: int = 200) -> float:
     """The 99th percentile of the times of answers with this status, in seconds; NaN where there are none."""
     times = [reply.seconds for reply in replies if reply.status == status]
@@ -231,3 +265,7 @@ async def until_stopped(port: int, requests: Sequence[bytes], process: subproces
 
     *done, _ = await asyncio.gather(*(work(n, n % 2 == 0) for n in range(clients)), stop())
     return [reply for each in done for reply in each]
+
+
+if __name__ == "__main__":
+    asyncio.run(_crowd(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -98,39 +98,18 @@ def large_bodies(place: Path) -> Outcome:
     return ok and most - before < 20, figure
 
 
-async def _slow_client(port: int, bodies: bool, until: float) -> None:
-    """A client that sends a byte a second, again and again."""
-    start = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-    start += b"Content-Length: 5000\r\n\r\n" if bodies else b"X-Slow: "
-    loop = asyncio.get_running_loop()
-    while loop.time() < until:
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(start)
-            while loop.time() < until and not writer.transport.is_closing():
-                writer.write(b"a")
-                await asyncio.sleep(1)
-            writer.close()
-
-
 @row(48, "500 slow clients delay the others' answers little: the 99th percentile at most three times as long")
 def slow_clients(place: Path) -> Outcome:
-    """Half of them slow in the head, half in the body; a fifth of what can be computed is asked meanwhile."""
+    """Half slow in the head, half in the body, in an own process; a fifth of what can be computed is asked meanwhile."""
     seconds = max(5.0, 30 * min(1, _SHARE * 10))
     requests = [post(data) for data in photos()]
     with load.served(_usual(place)) as (port, _):
         rate = _capacity(port, requests) / 5
         alone = asyncio.run(load.at_rate(port, requests, rate, seconds))
 
-        async def crowd() -> list[Reply]:
-            until = asyncio.get_running_loop().time() + seconds + 3
-            slow = [asyncio.create_task(_slow_client(port, n % 2 == 0, until)) for n in range(500)]
-            await asyncio.sleep(2)
-            found = await load.at_rate(port, requests, rate, seconds)
-            await asyncio.gather(*slow)
-            return found
-
-        among = asyncio.run(crowd())
+        with load.slow_clients(port, 500, seconds + 5):
+            time.sleep(3)
+            among = asyncio.run(load.at_rate(port, requests, rate, seconds))
     ratio = p99(among) / p99(alone)
     good = sum(reply.status == 200 for reply in among)
     ok, figure = kept(good, len(among), f"answered; p99 {p99(alone) * 1e3:.0f} ms alone, {ratio:.2f} times as long among them")
@@ -343,17 +322,17 @@ def signals(place: Path) -> Outcome:
 @row(55, "while it gets ready it says so (503), and no prediction is lost")
 def start(place: Path) -> Outcome:
     """By the tests, and the first answers of a process that has just begun."""
-    statuses = []
+    statuses, first = [], BROKEN
     with load.served(_usual(place), ready=False) as (port, _):
         until = time.monotonic() + 60
         while time.monotonic() < until and 200 not in statuses:
             with contextlib.suppress(OSError):
                 statuses.append(_ask(port, get("/readyz")).status)
             if statuses and statuses[-1] == 200:
-                first = _ask(port, post(photos(1)[0]))
+                first = _ask(port, post(photos(1)[0])).status
     waiting = [status for status in statuses[:-1] if status not in (_BUSY, BROKEN, REFUSED)]
-    ok = statuses[-1] == 200 and not waiting and first.status == 200 and _BUSY in statuses
-    return together((ok, f"{statuses.count(_BUSY)} times 503, then 200; first prediction {first.status}"), tests(
+    ok = statuses[-1] == 200 and not waiting and first == 200 and _BUSY in statuses
+    return together((ok, f"{statuses.count(_BUSY)} times 503, then 200; first prediction {first}"), tests(
         "tests/deployment/test_limits.py", "-k", "ready"
     ))  # fmt: skip
 

@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 
 import archives  # noqa: F401 - the modules put their rows into the list
+import distributed  # noqa: F401
 import inputs  # noqa: F401
 import model_files  # noqa: F401
 import onnx_files  # noqa: F401

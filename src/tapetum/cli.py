@@ -10,13 +10,14 @@ from typing import Any
 import tyro
 
 from tapetum import __version__
-from tapetum.commands import deploying, judging, looking, networks, scaling, serving, training
+from tapetum.commands import deploying, judging, looking, networks, packing, scaling, serving, training
 from tapetum.config import read_settings
 from tapetum.errors import UserError
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": training.demo,
     "check": training.check,
+    "pack": packing.pack,
     "train": training.train,
     "textbook": training.textbook,
     "tune": scaling.tune,

@@ -4,20 +4,25 @@ import platform
 
 import torch
 
+from tapetum import processes
 from tapetum.errors import UserError
 
 
 def choose(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" takes an accelerator if there is one, else the CPU.
 
+    Of several processes on one machine each takes another accelerator, where the name leaves open which.
+
     Raises:
         UserError: no device of that name here.
     """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator if accelerator is not None else torch.device("cpu")
+        name = accelerator.type if accelerator is not None else "cpu"
     try:
         device = torch.device(name)
+        if device.type != "cpu" and device.index is None and (own := processes.local_rank()) is not None:
+            device = torch.device(device.type, own)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

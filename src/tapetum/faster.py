@@ -74,7 +74,9 @@ def for_inference(network: nn.Module) -> nn.Module:
             folded = second.weight @ first.weight, _both_biases(first, second)
         _become(first, nn.Identity)
         _become(second, _Folded)
-        object.__setattr__(second, "folded", folded)  # no weight of the network
+        # No weights of the network, and so no attributes of which torch would make some.
+        object.__setattr__(second, "folded", folded)
+        object.__setattr__(second, "before", (first.weight, first.bias))
     for layer, norm in _neighbours(faster):
         if type(layer) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d:
             continue
@@ -89,6 +91,11 @@ def for_inference(network: nn.Module) -> nn.Module:
         _become(norm, nn.Identity)
         object.__setattr__(layer, "folded", fused)
     return faster
+
+
+def own_input(layer: nn.Module, given: torch.Tensor) -> torch.Tensor:
+    """What `layer` would be given in the network as it is written, if it is `given` this in the one `for_inference`."""
+    return nn.functional.linear(given, *layer.before) if isinstance(layer, _Folded) else given
 
 
 def relu_after_pool(network: nn.Module) -> None:
@@ -153,6 +160,8 @@ class _Folded(nn.Linear):
     """The second of two linear layers, which computes both by their product; for prediction, where weights stand still."""
 
     folded: tuple[torch.Tensor, torch.Tensor | None]
+    before: tuple[torch.Tensor, torch.Tensor | None]
+    """Weights and biases of the first."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(input, *self.folded)

@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 from tapetum.errors import UserError
 
+# The index of packed pictures (data/shards.py). It stands for the folder in which it lies.
+SHARD_INDEX = "tapetum-shards.json"
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`.
@@ -104,6 +107,7 @@ def refuse_inside(path: Path, pictures: Path, what: str) -> None:
     Raises:
         UserError: `path` lies in the folder `pictures`.
     """
+    pictures = pictures.parent if pictures.name == SHARD_INDEX else pictures
     if pictures.is_dir() and path.resolve().is_relative_to(pictures.resolve()):
         raise UserError(
             f"the {what} {path} lies inside the pictures {pictures}: nothing is written there. Choose another place."

@@ -14,12 +14,11 @@ from tapetum.evaluation import calibration, metrics
 from tapetum.evaluation.metrics import Metrics
 from tapetum.files import write_csv
 from tapetum.inference.answers import BATCH, temper
-from tapetum.inference.classifier import Classifier, features, probabilities
+from tapetum.inference.classifier import Classifier, features_of_all, probabilities_of_all
 from tapetum.inference.familiarity import Familiar, Known, members_of
 from tapetum.inference.predict import write_kaggle
 from tapetum.looking.grids import prediction_grid
 from tapetum.looking.sureness import coverage_curve, reliability_diagram
-from tapetum.models.ensemble import Ensemble
 from tapetum.training.loop import Task
 
 # How many pictures stand in the grid.
@@ -28,29 +27,34 @@ _GRID = 20
 _MOST_FEATURES, _LEAST_STRANGERS = 2000, 20
 
 
-def learn_strangers(classifier: Classifier, tasks: list[Task], crossed: bool) -> None:
+def learn_strangers(classifier: Classifier, tasks: list[Task], crossed: bool) -> list[np.ndarray]:
     """Teach the classifier what pictures of the known kind look like to it: by those that trained each network, calibrated by
     those that validated it.
 
-    Where the validation pictures are too few to say anything, it learns nothing. `crossed`: each network has its own.
+    Where the validation pictures are too few to say anything, it learns nothing. `crossed`: each network has its own pictures.
+
+    Returns:
+        Untempered probabilities (N, K) of the validation pictures, which are computed but once, on the way: by the classifier,
+        or, if crossed, for each network those that it gives to its own.
     """
-    known, strangeness = [], []
-    for network, task in zip(members_of(classifier.network), tasks, strict=True):
+    computing, how = classifier.computing(), (classifier.preprocessing, classifier.device)
+    networks = members_of(computing) if crossed else [computing]
+    known, strangeness, found = [], [], []
+    for network, task in zip(networks, tasks, strict=crossed):  # members share their pictures
         training, validation = task.training, task.validation
         some, others = _some(len(training.rows)), _some(len(validation.rows))
+        found_NK, unseen = features_of_all(network, validation, *how, others)
+        found.append(found_NK)
         if len(others) < _LEAST_STRANGERS:
-            return
-        each = (
-            ValidationLoader(training.pictures, training.rows[some], classifier.preprocessing, BATCH),
-            validation.of(others),
-        )
-        how = classifier.preprocessing, classifier.device, classifier.fast
-        seen, unseen = (features(network, squares, *how) for squares in each)
-        views = seen[0].shape[0]
-        known.append(Known.of(seen[0].flatten(0, 1), np.tile(training.labels[some], views)))
-        strangeness.append(Familiar((known[-1],), np.zeros(0)).strangeness(unseen))
-    together = np.concatenate(strangeness) if crossed else np.mean(strangeness, axis=0)
-    classifier.familiar = Familiar(tuple(known), np.sort(together))
+            continue
+        squares = ValidationLoader(training.pictures, training.rows[some], classifier.preprocessing, BATCH, once=True)
+        _, seen = features_of_all(network, squares, *how)
+        its = [Known.of(each.flatten(0, 1), np.tile(training.labels[some], len(each))) for each in seen]
+        strangeness.append(Familiar(tuple(its), np.zeros(0)).strangeness(unseen))
+        known += its
+    if len(strangeness) == len(networks):
+        classifier.familiar = Familiar(tuple(known), np.sort(np.concatenate(strangeness)))
+    return found
 
 
 def _some(count: int) -> np.ndarray:
@@ -58,22 +62,21 @@ def _some(count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(count)[:_MOST_FEATURES])
 
 
-def answers(classifier: Classifier, table: Table, tasks: list[Task]) -> dict[str, np.ndarray]:
+def answers(classifier: Classifier, table: Table, validated: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Untempered probabilities (N, K) of every part that did not train, by its name.
 
     In cross-validation the training pictures are such a part, "folds": each is answered by the network that did not see it, in
-    the order of `_by_fold`.
+    the order of `_by_fold`. `validated`: what `learn_strangers` returned.
     """
     found = {}
-    if isinstance(classifier.network, Ensemble) and (table.fold_N >= 0).any():
-        pairs = zip(classifier.network.members, tasks, strict=True)
-        each = [probabilities(m, task.validation, classifier.preprocessing, classifier.device) for m, task in pairs]
-        found["folds"] = np.concatenate(each)
-    for split in ("val", "test"):
-        rows, _ = table.part(split)
-        if len(rows):
-            squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH)
-            found[split] = probabilities(classifier.computing(), squares, classifier.preprocessing, classifier.device)
+    if (table.fold_N >= 0).any():
+        found["folds"] = np.concatenate(validated)
+    elif len(validated[0]):
+        found["val"] = validated[0]
+    rows, _ = table.part("test")
+    if len(rows):
+        squares = ValidationLoader(table.pictures, rows, classifier.preprocessing, BATCH, once=True)
+        found["test"] = probabilities_of_all(classifier.computing(), squares, classifier.preprocessing, classifier.device)
     return found
 
 
@@ -129,11 +132,11 @@ def surest_half(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> dict[str,
 
 
 def judge(
-    classifier: Classifier, table: Table, answered: dict[str, np.ndarray], folder: Path, notes: bool
+    classifier: Classifier, table: Table, answered: dict[str, np.ndarray], folder: Path | None, notes: bool
 ) -> tuple[dict[str, Metrics], dict[str, Any]]:
     """Metrics of every part of `answers`, and what `surest_half` tells of the last part.
 
-    Writes predictions.csv, the pictures of the report, and the notes' CSV if asked for.
+    Writes predictions.csv, the pictures of the report, and the notes' CSV if asked for; nothing where there is no folder.
     """
     found: dict[str, Metrics] = {}
     lines: list[list[object]] = []
@@ -147,21 +150,23 @@ def judge(
             fold = fold_of[row] + 1 or ""  # counted from 1, as the networks are in the log
             head = [table.pictures.samples.names[row], split, fold, classifier.classes_[label], classifier.classes_[best]]
             lines.append([*head, float(p_K[best]), "yes" if best == label else "no", *map(float, p_K)])
-        # The last part is drawn: the test pictures if there are any, as in the notes.
-        names = tuple(table.pictures.samples.names[row] for row in rows)
-        if notes and len(classifier.classes_) == 2 and all(map(file_number, names)):
-            write_kaggle(classifier.classes_, names, found_NK, folder / "kaggle.csv")
-        some = np.random.default_rng(0).permutation(len(rows))[:_GRID]
-        prediction_grid(
-            [table.pictures[int(rows[i])] for i in some],
-            [classifier.classes_[labels[i]] for i in some],
-            [classifier.classes_[found_NK[i].argmax()] for i in some],
-            [float(found_NK[i].max()) for i in some],
-            folder / "grid.png",
-        )
-        reliability_diagram(labels, found_NK, folder / "reliability.png")
-        coverage_curve(labels, found_NK, folder / "coverage.png")
-        surest = surest_half(labels, found_NK)
+    surest = surest_half(labels, found_NK)
+    if folder is None:
+        return found, surest
+    # What is left of the loop is the last part, which is drawn: the test pictures if there are any, as in the notes.
+    names = tuple(table.pictures.samples.names[row] for row in rows)
+    if notes and len(classifier.classes_) == 2 and all(map(file_number, names)):
+        write_kaggle(classifier.classes_, names, found_NK, folder / "kaggle.csv")
+    some = np.random.default_rng(0).permutation(len(rows))[:_GRID]
+    prediction_grid(
+        [table.pictures[int(rows[i])] for i in some],
+        [classifier.classes_[labels[i]] for i in some],
+        [classifier.classes_[found_NK[i].argmax()] for i in some],
+        [float(found_NK[i].max()) for i in some],
+        folder / "grid.png",
+    )
+    reliability_diagram(labels, found_NK, folder / "reliability.png")
+    coverage_curve(labels, found_NK, folder / "coverage.png")
     header = ["path", "split", "fold", "label", "predicted", "probability", "right"]
     write_csv(folder / "predictions.csv", [*header, *(f"p_{name}" for name in classifier.classes_)], lines)
     return found, surest

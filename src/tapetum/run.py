@@ -34,11 +34,11 @@ import numpy as np
 import torch
 
 import tapetum
-from tapetum import device, judging, models
+from tapetum import device, judging, models, processes
 from tapetum.config import Recipe, Settings, read_settings, settings_from
 from tapetum.data import splits
 from tapetum.data.cache import open_pictures
-from tapetum.data.check import Check
+from tapetum.data.check import Check, find_serious
 from tapetum.data.check import check as check_pictures
 from tapetum.data.loader import TrainingLoader, ValidationLoader
 from tapetum.data.prepare import Preprocessing
@@ -55,8 +55,8 @@ from tapetum.inference.classifier import Classifier
 from tapetum.inference.description import MODEL_FILE
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
-from tapetum.runfolder import as_many_threads, claim, forget_checkpoints, recipe_of, refuse_changes, run_folder, write_beginning
-from tapetum.training import checkpoint, estimate, loop, members, recipes, turning, unlabelled
+from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_beginning
+from tapetum.training import checkpoint, estimate, loop, members, recipes, team, turning, unlabelled
 
 # A training of fewer steps is not worth measuring more than one beforehand.
 _MANY_STEPS = 300
@@ -92,8 +92,8 @@ def train(
     """Train a classifier from labelled pictures and evaluate it on pictures that it did not train on.
 
     Args:
-        data: a folder, a CSV or an archive; see `tapetum train --help` for the layouts. Or a table of pictures, perhaps with
-            parts of its own, such as a selection from `tapetum.data.sources.find_samples`.
+        data: a folder, a CSV, an archive or shards, or their address; see `tapetum train --help` for the layouts. Or a table of
+            pictures, perhaps with parts of its own, such as a selection from `tapetum.data.sources.find_samples`.
         out: the run folder to write; by default a new one, `runs/NAME`.
         resume: go on from the newest checkpoint in `out`, with the settings of that run.
         overwrite: replace the run that is in `out`.
@@ -109,42 +109,41 @@ def train(
         tapetum.training.signals.Interrupted: stopped by Ctrl-C; the state is saved.
     """
     begun = time.monotonic()
-    folder = run_folder(data.origin if isinstance(data, Samples) else Path(data), out, resume, overwrite)
-    with claim(folder):
+    with processes.joined(), contextlib.ExitStack() as held:
+        place = Path(data.origin) if isinstance(data, Samples) else Path(data)
+        folder, resume = begin(place, out, resume, overwrite, held)
         if settings is None:
-            before = read_settings(folder / "settings.toml") if resume else {}
+            before = processes.told(read_settings(folder / "settings.toml") if resume and processes.first() else {})
             settings = settings_from({**before, **options}, "train()")
-        if overwrite and not resume:
-            forget_checkpoints(folder)
-        with as_many_threads(folder) if resume else contextlib.nullcontext():
-            return _train(data, folder, resume, settings, say, begun)
+        held.enter_context(as_many_threads(folder) if resume else contextlib.nullcontext())
+        return _train(data, folder, resume, settings, say if processes.first() else _silent, begun)
 
 
 def _train(
     data: str | Path | Samples, folder: Path, resume: bool, settings: Settings, say: Callable[[str], None], begun: float
 ) -> Run:
     devices = device.choose_each(settings.device)
+    if processes.count() > 1 and len(devices) > 1:
+        raise UserError(f"device {settings.device} with {processes.count()} processes: expected one device for each of them.")
     where = devices[0]
     samples = data if isinstance(data, Samples) else _find(data, settings, say)
     heap = find_pictures(settings.unlabelled) if settings.unlabelled else None
 
-    if resume:  # a budget's recipe depends on how fast the machine was then
-        recipe, why = recipe_of(folder, settings)
-    else:
-        recipe, why = recipes.choose(settings, _look(samples, settings, where))
+    recipe, why = _recipe(folder, resume, settings, samples, where)
+    if not resume:
         say(why)
     preprocessing = recipes.preprocessing(recipe)
     network = _fresh(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
 
     table = read_all(samples, preprocessing.reduce, settings, say)
-    if resume:
+    processes.refuse_difference("the pictures", table.fingerprint())
+    if resume and processes.first():
         refuse_changes(folder, table)
-    else:
+    elif processes.first():
         write_beginning(folder, samples, table, settings, recipe, why)
         if table.pictures.cached is not None:  # or all would be decoded once more
-            for finding in check_pictures(samples, table.pictures).findings:
-                if finding.harm == "serious":
-                    say(f"serious: {finding.title} (tapetum check shows them)")
+            for finding in find_serious(samples, table.pictures):
+                say(f"serious: {finding.title} (tapetum check shows them)")
     task = _task(table, recipe, preprocessing, settings, where, folder)
     _say_estimate(network, task, settings, say)
     if settings.minutes != "auto":
@@ -159,10 +158,12 @@ def _train(
             return built.pop(seed)
         return _fresh(dataclasses.replace(settings, seed=seed), recipe, len(samples.classes), devices, _silent)
 
-    (folder / "log.jsonl").unlink(missing_ok=True)
+    if processes.first():
+        (folder / "log.jsonl").unlink(missing_ok=True)
 
     def write(entry: dict[str, Any]) -> None:
-        append_line(folder / "log.jsonl", json.dumps(entry))
+        if processes.first():
+            append_line(folder / "log.jsonl", json.dumps(entry))
 
     if heap is not None:
         task = _add_unlabelled(task, make, heap, settings, table, resume, say, write)
@@ -176,10 +177,10 @@ def _train(
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
     classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where, fast=task.fast)
-    judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
-    answered = judging.answers(classifier, table, tasks)
+    validated = judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
+    answered = judging.answers(classifier, table, validated)
     calibrated = judging.calibrate(classifier, table, answered.get("val"), settings, say)
-    found, surest = judging.judge(classifier, table, answered, folder, settings.split == "notes")
+    found, surest = judging.judge(classifier, table, answered, folder if processes.first() else None, settings.split == "notes")
     counts = {split: len(table.part(split)[0]) for split in SPLITS}
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
@@ -197,6 +198,8 @@ def _train(
         "folds": judging.fold_accuracies(answered["folds"], table, say) if "folds" in answered else None,
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
+    if not processes.first():
+        return Run(classifier, found, folder)
     classifier.save(folder / MODEL_FILE)
     write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
     curves(progress.history, folder / "curves.png")
@@ -226,6 +229,17 @@ def _silent(line: str) -> None:
     """Say nothing."""
 
 
+def _recipe(folder: Path, resume: bool, settings: Settings, samples: Samples, where: torch.device) -> tuple[Recipe, str]:
+    """The recipe and its reasons; of a resumed run the old one, since a budget's depends on how fast the machine was then."""
+    facts = None if resume else _look(samples, settings, where)
+    found: Any = None
+    if processes.first():
+        recipe, why = recipes.choose(settings, facts) if facts else recipe_of(folder, settings)
+        found = dataclasses.asdict(recipe), why
+    decided, why = processes.told(found)
+    return Recipe(**decided), why
+
+
 def _fresh(
     settings: Settings, recipe: Recipe, num_classes: int, devices: list[torch.device], say: Callable[[str], None]
 ) -> torch.nn.Module:
@@ -250,7 +264,7 @@ def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> S
         if settings.numbers != "auto" or numbers is None:
             raise
         samples, numbers = find_samples(data), None
-    say(f"{data}: {samples.describe()}")
+    say(f"{samples.origin}: {samples.describe()}")
     if numbers is not None and settings.numbers == "auto":
         say(f"the book's photos, numbers {numbers[0]} to {numbers[1]} (--numbers all would take every file)")
     return samples
@@ -269,7 +283,7 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
     counts = [count for count in samples.counts().values() if count]
     speed = None
     if settings.minutes != "auto":
-        speed = estimate.pictures_per_second(where, _mixed(settings, where))
+        speed = processes.count() * estimate.pictures_per_second(where, _mixed(settings, where))
     return recipes.Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed)
 
 
@@ -312,7 +326,8 @@ def _add_unlabelled(
     log: Callable[[dict[str, Any]], None],
 ) -> loop.Task:
     """Train a first network, in two fifths of the time, and let it guess the labels of the unlabelled pictures."""
-    pictures = open_pictures(heap, task.training.preprocessing.reduce, settings.cache == "on")
+    with processes.in_turn():
+        pictures = open_pictures(heap, task.training.preprocessing.reduce, settings.cache == "on")
     known = {table.pictures.hashes[row] for row in table.rows}
     rows = np.array(
         [i for i in range(len(pictures)) if i not in pictures.reasons and pictures.hashes[i] not in known], np.int64
@@ -340,14 +355,19 @@ def _mixed(settings: Settings, where: torch.device) -> bool:
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
     recipe, steps = task.recipe, len(task.training)
     times = 3 if steps * recipe.epochs > _MANY_STEPS else 1
+    # Of several processes each has its part of a batch.
+    recipe = dataclasses.replace(recipe, batch=max(2, -(-recipe.batch // processes.count())))
     seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed, task.fast, times)
+    seconds += team.seconds_to_add_gradients(network)
     seconds *= steps * recipe.epochs * (settings.folds - 1 if settings.folds > 1 else settings.members)
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())
+    many = f", {processes.count()} processes" if processes.count() > 1 else ""
+    each = " each" if many else ""
     budget = f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else ""
     say(
-        f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}: {recipe.epochs} epochs of {steps} "
-        f"steps, about {duration(seconds)} and {gigabytes:.1f} GB of memory{budget}"
+        f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}{many}: {recipe.epochs} epochs of "
+        f"{steps} steps, about {duration(seconds)} and {gigabytes:.1f} GB of memory{each}{budget}"
     )
 
 

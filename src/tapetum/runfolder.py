@@ -5,16 +5,18 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
 import tapetum
+from tapetum import processes
 from tapetum.config import Recipe, Settings, decide, read_table, to_toml
 from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
-from tapetum.files import csv_cells, read_csv, refuse_inside, write_csv, write_text
+from tapetum.files import SHARD_INDEX, csv_cells, read_csv, refuse_inside, write_csv, write_text
 from tapetum.inference.description import MODEL_FILE
 from tapetum.training import checkpoint
 
@@ -22,10 +24,32 @@ _LOCK = ".lock"
 _PARTS = ("path", "label", "split", "sha256")
 
 
+def begin(data: Path, out: str | Path | None, resume: bool, overwrite: bool, held: contextlib.ExitStack) -> tuple[Path, bool]:
+    """The run folder, held for this training by the first process, and whether to go on with the run in it.
+
+    What torchrun starts again in the place of processes that were lost goes on with what they began.
+    """
+    found: dict[str, Any] = {}
+    if processes.first():
+        name = str(Path(out or data).resolve())
+        if begun := processes.begun_before(name):
+            out, overwrite = begun, True
+            resume = checkpoint.any_in(Path(begun))
+        folder = run_folder(data, out, resume, overwrite)
+        held.enter_context(claim(folder))
+        if overwrite and not resume:
+            forget_checkpoints(folder)
+        processes.remember_begun(name, str(folder))
+        found = {"folder": str(folder), "resume": resume}
+    found = processes.told(found)
+    return Path(found["folder"]), found["resume"]
+
+
 def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
     """The folder to write: the one asked for, or a new one of the data's name under `runs`."""
     if out is None:
-        name = data.resolve().name.split(".")[0] or "run"
+        named = data.parent if data.name == SHARD_INDEX else data
+        name = named.resolve().name.split(".")[0] or "run"
         folder = Path("runs") / name
         number = 2
         while folder.exists() and not (resume or overwrite):
@@ -90,7 +114,7 @@ def forget_checkpoints(folder: Path) -> None:
 def write_beginning(folder: Path, samples: Samples, table: Table, settings: Settings, recipe: Recipe, why: str) -> None:
     """The settings, the split and what was left out, before the first step."""
     about: dict[str, str | int] = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin)}
-    about |= {"threads": torch.get_num_threads(), "why": why}
+    about |= {"threads": torch.get_num_threads(), "processes": processes.count(), "why": why}
     tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": about}
     head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
     write_text(folder / "settings.toml", head + to_toml(tables))
@@ -137,10 +161,12 @@ def _parts(table: Table) -> Iterator[tuple[str, str, str, str]]:
 def as_many_threads(folder: Path) -> Iterator[int]:
     """Compute with as many threads as the run in `folder` began with; the number is given.
 
-    Others would sum in another order, and the resumed training would not end with the same bits.
+    Others would sum in another order, and the resumed training would not end with the same bits. With another number of
+    processes it will not anyhow, and each takes the threads that it has.
     """
     now = torch.get_num_threads()
-    then = read_table(folder / "settings.toml", "about").get("threads", now)
+    about = processes.told(read_table(folder / "settings.toml", "about") if processes.first() else {})
+    then = about.get("threads", now) if about.get("processes", 1) == processes.count() else now
     torch.set_num_threads(then)
     try:
         yield then

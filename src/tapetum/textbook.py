@@ -168,7 +168,7 @@ def _photos(data: Path, say: Callable[[str], None]) -> tuple[Samples, Samples | 
         book = find_samples(data, NOTES_NUMBERS)
     except UserError:
         book = find_samples(data)  # not numbered as Kaggle's: all of them
-    say(f"{data}: {book.describe()}")
+    say(f"{book.origin}: {book.describe()}")
     book = _readable(book, say)
     count = len(book)
     num_train, num_test = notes_counts(count)
@@ -307,7 +307,7 @@ def _open(samples: Samples, classifier: Classifier) -> tuple[Pictures, np.ndarra
 
 
 def _predict(classifier: Classifier, pictures: Pictures, rows: np.ndarray) -> np.ndarray:
-    squares = ValidationLoader(pictures, rows, classifier.preprocessing, BATCH)
+    squares = ValidationLoader(pictures, rows, classifier.preprocessing, BATCH, once=True)
     return probabilities(classifier.computing(), squares, classifier.preprocessing, classifier.device)
 
 

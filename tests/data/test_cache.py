@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from conftest import encoded
 from tapetum.data import cache
 from tapetum.data.cache import open_pictures
 from tapetum.data.decode import BadPicture, decode
-from tapetum.data.prepare import reduce
+from tapetum.data.prepare import reduce, resize
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 
@@ -142,13 +143,37 @@ def test_a_killed_build_leaves_no_cache_that_counts(folder, own_cache):
     assert len(everything(open_pictures(samples, 16))) == 12
 
 
+def test_a_cache_larger_than_all_memory_is_used(folder, own_cache):
+    samples = find_samples(folder)
+    before = everything(open_pictures(samples, 16))
+    index = next(own_cache.glob("*.json"))
+    told = json.loads(index.read_text())
+    told["bytes"] = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    os.truncate(index.with_suffix(".u8"), told["bytes"])  # all holes, which take no room on the disk
+    index.write_text(json.dumps(told))
+    found = cache._from_cache(samples, 16, own_cache, index.stem)
+    assert found is not None
+    assert found.cached.nbytes == told["bytes"]
+    assert all(np.array_equal(a, b) for a, b in zip(everything(found), before, strict=True))
+
+
+def test_nobody_can_change_a_cached_picture(folder):
+    pictures = open_pictures(find_samples(folder), 16)
+    with pytest.raises(ValueError, match="read-only"):
+        pictures[0][:] = 0
+    assert resize(pictures[0], 8, 8).flags.writeable  # and torch takes it without a warning
+
+
 _IN_LITTLE_MEMORY = """
 import mmap, resource, sys
 import tapetum
 
 def train(data):
-    quiet = dict(model="lenet-now", size=224, start_size=224, crop_area=0.1, epochs=1, batch=8, val=0.2, test=0.6)
-    return tapetum.train(data, data + " run", say=lambda line: None, **quiet)
+    quick = dict(model="lenet-now", size=224, start_size=224, crop_area=0.1, epochs=1, batch=8, val=0.2, test=0.6)
+    said = []
+    tapetum.train(data, data + " run", say=said.append, **quick)
+    if not any("kept decoded" in line for line in said):  # else it would do without decoded pictures, slowly
+        sys.exit(f"trained without a cache: {said}")
 
 train(sys.argv[1])  # all that a training needs besides its pictures
 with open("/proc/self/status") as status:

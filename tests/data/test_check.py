@@ -9,7 +9,8 @@ from PIL import Image
 from test_duplicates import scene
 
 import tapetum.run
-from tapetum.data.check import _not_on_windows
+from tapetum.data.cache import open_pictures
+from tapetum.data.check import _not_on_windows, find_serious
 
 
 def check(folder):
@@ -56,6 +57,16 @@ def test_the_same_picture_under_two_labels_is_serious(photos):
     found = only(check(photos))
     assert (found.kind, found.harm) == ("two-labels", "serious")
     assert set(found.groups) == {("cat/3.jpg", "dog/x.jpg"), ("cat/7.jpg", "dog/y.png")}
+
+
+def test_a_training_is_told_the_serious_findings_and_reads_no_file_for_them(photos, monkeypatch):
+    shutil.copy(photos / "cat" / "3.jpg", photos / "dog" / "x.jpg")
+    shutil.copy(photos / "cat" / "4.jpg", photos / "cat" / "y.jpg")
+    every = check(photos)
+    assert sorted(each.harm for each in every.findings) == ["note", "serious"]
+    pictures = open_pictures(every.samples, 256)
+    monkeypatch.setattr(type(every.samples), "read", lambda samples, i: pytest.fail("a file was read"))
+    assert find_serious(every.samples, pictures) == tuple(each for each in every.findings if each.harm == "serious")
 
 
 def test_duplicates_within_and_across_parts(photos, tmp_path):

@@ -85,3 +85,15 @@ def test_center_reduces_what_is_larger():
 @pytest.mark.parametrize("form", ["crop", "pad", "center", "squash"])
 def test_ten_views_are_cut_from_a_larger_square(form):
     assert fit(photo(60, 90), Preprocessing(32, form, 36, 64, 3, views="ten")).shape == (36, 36, 3)
+
+
+@pytest.mark.parametrize("sides", [((75, 100), (51, 68)), ((30, 41), (56, 57)), ((1, 7), (3, 3)), ((90, 64), (90, 40))])
+def test_resizing_gives_torchs_pixels_of_channels_that_lie_apart(sides):
+    before, after = sides
+    whole = np.random.default_rng(0).integers(0, 256, (before[0] + 3, before[1] + 2, 3), np.uint8)
+    for picture in (whole[: before[0], : before[1]], whole[3:, 2:].copy()):
+        apart = torch.from_numpy(picture.copy()).permute(2, 0, 1).contiguous()[None]
+        expected = torch.nn.functional.interpolate(apart, size=after, mode="bilinear", antialias=True)[0]
+        found = resize(picture, *after)
+        assert (found == expected.permute(1, 2, 0).numpy()).all()
+        assert found.flags.c_contiguous

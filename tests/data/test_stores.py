@@ -148,7 +148,7 @@ def test_encrypted_and_huge_members_are_left_out_with_a_reason(tmp_path, monkeyp
     data[6] |= 1  # bit 0 of the flags of the first local header, and of the first entry of the directory
     data[data.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(data)
-    monkeypatch.setattr(stores, "_MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(stores, "MAX_MEMBER_BYTES", 1000)
     store = ZipStore(path)
     assert store.names() == []
     assert store.skipped == [("a.jpg", "encrypted"), ("big.jpg", "2,000 bytes, more than a picture has")]

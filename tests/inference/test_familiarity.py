@@ -13,7 +13,8 @@ from tapetum.data.decode import decode
 from tapetum.data.prepare import Preprocessing
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
-from tapetum.inference.classifier import features
+from tapetum.faster import for_inference
+from tapetum.inference.classifier import features, probabilities
 from tapetum.inference.familiarity import Familiar, Known, watched
 from tapetum.models.ensemble import Ensemble
 
@@ -115,7 +116,7 @@ def test_what_is_known_is_in_the_model_file_to_the_bit(knowing):
     loaded, squares = tapetum.load(run.folder), [run.classifier.prepare(decode(p.read_bytes())) for p in pictures]
     for ours, theirs in zip(run.classifier.familiar_squares(squares), loaded.familiar_squares(squares), strict=True):
         assert (ours == theirs).all()
-    np.testing.assert_allclose(loaded.familiar_squares(squares)[0], loaded.from_squares(squares), atol=1e-5)
+    assert (loaded.familiar_squares(squares)[0] == loaded.from_squares(squares)).all()
 
 
 def test_evaluation_counts_answers_and_strangers(knowing, tmp_path):
@@ -162,10 +163,24 @@ def test_folds_and_members_know_strangers_too(stripes, knowing, tmp_path):
         assert (tapetum.predict(run.folder, [strangers], reject=0.05)["label"] == "neither").mean() > 0.8
 
 
-def test_the_faster_form_gives_the_same_features_to_the_bit():
-    network = models.build("lenet-textbook", 2, 32)
-    preprocessing = Preprocessing(32, "crop", 32, 32, 3)
-    batches = [RNG.integers(0, 256, (5, 32, 32, 3), np.uint8)]
-    fast, plain = (features(network, batches, preprocessing, torch.device("cpu"), fast) for fast in (True, False))
-    assert torch.equal(fast[0], plain[0])
-    assert fast[0].shape == (1, 5, 512)
+@pytest.mark.parametrize("name", ["lenet-textbook", "alexnet-textbook", "lenet", "compact", "lenet-now"])
+def test_the_form_for_prediction_gives_the_same_features(name):
+    """To the bit, but where BatchNorm has gone into the convolution before it."""
+    torch.manual_seed(0)
+    network = models.build(name, 2, 64).train()
+    network(torch.rand(8, 3, 64, 64) * 3 + 1)  # BatchNorm's averages are no longer those of a fresh network
+    network.eval()
+    preprocessing, cpu = Preprocessing(64, "crop", 64, 64, 3, views="mirror"), torch.device("cpu")
+    batches = [RNG.integers(0, 256, (size, 64, 64, 3), np.uint8) for size in (5, 3)]
+    quick = for_inference(network)
+    (found_NK, (fast,)), (_, (plain,)) = (features(each, batches, preprocessing, cpu) for each in (quick, network))
+    assert fast.shape == plain.shape
+    assert fast.shape[:2] == (2, 8)
+    if any(isinstance(layer, torch.nn.BatchNorm2d) for layer in network.modules()):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+    else:
+        assert torch.equal(fast, plain)
+    # Whoever asks for features gets the very probabilities of the others, and features of some are rows of those of all.
+    assert (found_NK == probabilities(quick, batches, preprocessing, cpu)).all()
+    (part,) = features(quick, batches, preprocessing, cpu, np.array([1, 4, 6]))[1]
+    assert torch.equal(part, fast[:, [1, 4, 6]])

@@ -46,6 +46,7 @@ def test_the_csv_reads_back_to_the_bit(found, tmp_path):
     assert table["path"].tolist()[3] == "broken.jpg"
     assert table["reason"].tolist()[3] == "empty file"
     assert table["label"].isna().tolist() == [False, False, False, True]
+    assert (tmp_path / "out.csv").read_text() == found.frame().to_csv(index=False, lineterminator="\n")
 
 
 def test_the_notes_file_is_sorted_by_id_as_a_number(tmp_path):

@@ -232,9 +232,9 @@ def test_growing_pictures_survive_an_interruption(make, monkeypatch, steps):
     seen = []
     step = loop._step
 
-    def spy(task, state, scaler, batch, done):
+    def spy(task, state, scaler, batch, *rest):
         seen.append(batch.images_BCHW.shape[-1])
-        step(task, state, scaler, batch, done)
+        step(task, state, scaler, batch, *rest)
 
     task, network = make("whole", **grown)
     with monkeypatch.context() as patch:

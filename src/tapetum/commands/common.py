@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from tapetum.data.addresses import url_of
 from tapetum.errors import UserError
 
 Json = Annotated[bool, arg(help="Print one JSON object in place of text.")]
@@ -41,5 +42,9 @@ def dumps(value: Any) -> str:
 
 
 def quoted(path: Path) -> str:
-    """A path as a shell takes it, so that a command that is shown can be run."""
-    return shlex.quote(str(path))
+    """A path or address as a shell takes it, so that a command that is shown can be run.
+
+    >>> quoted(Path("my photos")), quoted(Path("https://host/photos"))
+    ("'my photos'", 'https://host/photos')
+    """
+    return shlex.quote(url_of(path) or str(path))

@@ -1,12 +1,15 @@
 """What a run says, and what it is worth: labels, evaluate, compare, predict."""
 
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from tapetum import processes as together
 from tapetum.commands.common import Batch, Device, Json, Numbers, Reject, counted, dumps, quoted, whole_number
+from tapetum.commands.launch import Processes, in_processes
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
 
@@ -27,10 +30,12 @@ def labels(
         run: Run folder of `tapetum train DATA --folds 5`.
     """
     from tapetum.evaluation.labels import check_labels
-    from tapetum.evaluation.recorded import where_pictures
+    from tapetum.evaluation.recorded import refuse_unasked, where_pictures
 
     found = check_labels(run)
-    data = where_pictures(run, data)
+    asked, data = data, where_pictures(run, data)
+    if out is not None:
+        refuse_unasked(run, data, asked)
     for path, what in ((out, "page"), (csv, "CSV file")):
         if path is not None:
             refuse_inside(path, data, what)
@@ -58,6 +63,7 @@ def evaluate(
     reject: Reject = 0.0,
     batch: Batch = 32,
     device: Device = "auto",
+    processes: Processes = 1,
     json: Json = False,
 ) -> None:
     """Accuracy and the rest, with intervals, on labelled pictures.
@@ -74,7 +80,15 @@ def evaluate(
     whole_number("batch", batch)
     if out is not None:
         refuse_inside(out, data, "CSV file")
-    result = run_evaluation(run, data, numbers, batch, device, reject)
+    if in_processes(processes):
+        return
+    with together.joined():
+        result = run_evaluation(run, data, numbers, batch, device, reject)
+        if together.first():
+            _tell_evaluation(run, result, out, json)
+
+
+def _tell_evaluation(run: Path, result: Any, out: Path | None, json: bool) -> None:
     if out is not None:
         from tapetum.inference.predict import write_predictions
 
@@ -121,36 +135,75 @@ def predict(
     run: Positional[Path],
     pictures: Positional[tuple[Path, ...]],
     /,
-    out: Annotated[Path, arg(help="CSV file to write.")] = Path("predictions.csv"),
+    out: Annotated[
+        Path, arg(help="CSV file to write (or .parquet); a name without a suffix is a folder of parts, for very many pictures.")
+    ] = Path("predictions.csv"),
+    kind: Annotated[Literal["csv", "parquet"], arg(help="What the parts of a folder are.")] = "csv",
+    rows: Annotated[int, arg(help="Pictures of a part, in a folder.")] = 8192,
     kaggle: Annotated[bool, arg(help="Write id,label with label = P(dog), sorted by id, as the study notes do.")] = False,
     grid: Annotated[Path | None, arg(help="Also write a PNG with the first 20 pictures and their predictions.")] = None,
     reject: Reject = 0.0,
     batch: Batch = 32,
     device: Device = "auto",
+    processes: Processes = 1,
     json: Json = False,
 ) -> None:
     """Predict pictures: one row each, with the label, its probability and those of every class.
 
-    With --reject also its familiarity, the share of pictures of the known kind that are at least as strange.
+    With --reject also its familiarity, the share of pictures of the known kind that are at least as strange. Into a folder, the
+    same command goes on where it was stopped or killed.
 
     Args:
         run: Run folder, model file or ONNX file.
-        pictures: Pictures, folders or archives of them.
+        pictures: Pictures, folders or archives of them, shards, or an address of shards.
     """
-    from tapetum.data.sources import find_pictures
-    from tapetum.inference.loading import load
-    from tapetum.inference.predict import predict_samples, write_kaggle, write_predictions
-
     whole_number("batch", batch)
+    whole_number("rows", rows)
     if not pictures:
         raise UserError("no pictures given: expected files, folders or archives after the run folder.")
     for place in pictures:
         refuse_inside(out, place, "CSV file")
         if grid is not None:
             refuse_inside(grid, place, "grid")
-    classifier = load(run, device)
-    samples = find_pictures(pictures)
-    found = predict_samples(classifier, samples, batch, reject)
+    if not out.suffix and (kaggle or grid is not None):
+        raise UserError(f"--out {out} is a folder of parts: expected a file with --kaggle or --grid, such as {out}.csv.")
+    if in_processes(processes):
+        return
+    from tapetum.data.sources import find_pictures
+    from tapetum.inference.loading import load
+
+    with together.joined():
+        classifier = load(run, device)
+        samples = find_pictures(pictures)
+        if not out.suffix:
+            _predict_parts(run, classifier, samples, out, {"kind": kind, "rows": rows, "batch": batch, "reject": reject}, json)
+            return
+        from tapetum.inference.predict import predict_together
+
+        found = predict_together(classifier, samples, batch, reject)
+        if together.first():
+            _tell_predictions(run, samples, found, out, kaggle, grid, json)
+
+
+def _predict_parts(run: Path, classifier: Any, samples: Any, out: Path, options: dict[str, Any], json: bool) -> None:
+    from tapetum.inference.parts import MANIFEST, predict_parts
+
+    found = predict_parts(classifier, samples, out, **options)
+    if not together.first():
+        return
+    if json:
+        print(dumps({"out": str(out), **{name: found[name] for name in ("files", "unreadable", "labels", "parts")}}))
+        return
+    each = ", ".join(f"{label} {count:,}" for label, count in found["labels"].items())
+    read = counted(found["files"] - found["unreadable"], "picture")
+    print(f"{read}: {each}; {counted(found['unreadable'], 'file')} without a picture")
+    print(f"written:  {out / MANIFEST} and {counted(len(found['parts']), 'part')}")
+    print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")
+
+
+def _tell_predictions(run: Path, samples: Any, found: Any, out: Path, kaggle: bool, grid: Path | None, json: bool) -> None:
+    from tapetum.inference.predict import write_kaggle, write_predictions
+
     if not found.names:
         name, reason = found.unreadable[0]
         raise UserError(f"none of the {len(samples):,} files is a picture that can be read ({name}: {reason}).")
@@ -170,12 +223,12 @@ def predict(
         some = range(min(20, len(found.names)))
         shown = [decode(samples.read(int(found.rows[i]))) for i in some]
         prediction_grid(shown, None, found.labels[: len(some)], found.probabilities_NK[: len(some)].max(1), grid)
-    counts = found.frame()["label"].value_counts()
+    counts = Counter(found.labels).most_common()
     if json:
         summary = {"out": str(out), "predicted": len(found.names), "unreadable": dict(found.unreadable)}
-        print(dumps({**summary, "labels": {str(k): int(v) for k, v in counts.items()}}))
+        print(dumps({**summary, "labels": dict(counts)}))
         return
-    each = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+    each = ", ".join(f"{label} {count:,}" for label, count in counts)
     print(f"{counted(len(found.names), 'picture')}: {each}; {counted(len(found.unreadable), 'file')} without a picture")
     print(f"written:  {out}" + (f", {grid}" if grid is not None else ""))
     print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")

@@ -58,7 +58,7 @@ def explain(
 
     Args:
         run: Run folder or model file.
-        pictures: Pictures, folders or archives of them.
+        pictures: Pictures, folders or archives of them, shards, or an address of shards.
     """
     from tapetum.data.sources import find_pictures
     from tapetum.inference.classifier import load

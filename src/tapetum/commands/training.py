@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from tapetum import processes as together
 from tapetum.commands.common import Device, Json, Numbers, dumps, quoted
+from tapetum.commands.launch import Processes, in_processes
 from tapetum.config import Settings
 from tapetum.files import refuse_inside
 
@@ -66,28 +68,35 @@ def train(
     resume: Annotated[bool, arg(help="Go on from the newest checkpoint in the run folder, with that run's settings.")] = False,
     overwrite: Annotated[bool, arg(help="Replace the run that is in the run folder.")] = False,
     asked: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 - frozen, and tyro reads the defaults from it
+    processes: Processes = 1,
     json: Json = False,
 ) -> None:
     """Train a classifier from labelled pictures, and evaluate it on pictures that it did not train on.
 
     DATA is any of: DATA/CLASS/*.jpg; DATA/train/CLASS/* with val and test beside it; a folder of files whose names begin with
-    their class (dog.113.jpg); a CSV with the columns path, label and perhaps split; a zip or tar of one of these. Which one it
-    is is recognised, and said. --settings FILE takes settings from a TOML file, such as a run's settings.toml; flags win.
+    their class (dog.113.jpg); a CSV with the columns path, label and perhaps split; a zip or tar of one of these; shards of
+    `tapetum pack`, or their address. Which one it is is recognised, and said. --settings FILE takes settings from a TOML file,
+    such as a run's settings.toml; flags win.
 
     Args:
-        data: Folder, CSV file or archive of labelled pictures.
+        data: Folder, CSV file, archive, shards or address of labelled pictures.
     """
+    if in_processes(processes):
+        return
     from tapetum import run
     from tapetum.training.signals import Interrupted
 
-    try:
-        result = run.train(data, out, resume=resume, overwrite=overwrite, settings=asked)
-    except Interrupted as stop:
-        print(
-            f"tapetum: {stop}; go on with: tapetum train {quoted(data)} --out {quoted(stop.folder)} --resume", file=sys.stderr
-        )
-        sys.exit(stop.exit_code)
-    _answer(result, json)
+    with together.joined():
+        try:
+            result = run.train(data, out, resume=resume, overwrite=overwrite, settings=asked)
+        except Interrupted as stop:
+            if together.first():
+                many = f" --processes {together.count()}" if together.count() > 1 else ""
+                again = f"tapetum train {quoted(data)} --out {quoted(stop.folder)} --resume{many}"
+                print(f"tapetum: {stop}; go on with: {again}", file=sys.stderr)
+            sys.exit(stop.exit_code)
+        if together.first():
+            _answer(result, json)
 
 
 def _answer(result: Any, as_json: bool) -> None:

@@ -8,6 +8,7 @@ Letters in names: B pictures, H height, W width, C channels, S side of the squar
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -192,34 +193,63 @@ def turn(
     return images_BCHW, turned_BKT.transpose(1, 2).flatten(1)
 
 
-def mix(
-    images_BCHW: torch.Tensor,
-    targets_BK: torch.Tensor,
-    mixup: float,
-    cutmix: float,
-    seed: int,
-    place: Sequence[int],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each picture and its target mixed with another's of the batch; both strengths (alpha) 0 = untouched.
+@dataclass(frozen=True)
+class Mixing:
+    """How the pictures of one batch are mixed."""
 
-    mixup (Zhang et al. 2018) blends the two; CutMix (Yun et al. 2019) pastes a rectangle of one into the other, and the target
-    follows the area. With both, each batch takes one of them. One share from Beta(alpha, alpha) a batch, and all that is random
-    a function of the seed and of `place` (epoch, step in it).
+    pasted: bool
+    """CutMix: a rectangle of the partner; else mixup: both pictures laid over each other."""
+    share: float
+    """How much of a picture stays its own, 0 to 1."""
+    middle: tuple[float, float]
+    """Of the rectangle, as shares of the side."""
+    partner_B: np.ndarray
+    """(B,) the place in the batch of each picture's partner."""
+
+
+def mixing(number: int, mixup: float, cutmix: float, seed: int, place: Sequence[int]) -> Mixing | None:
+    """How a batch of `number` pictures is mixed; None, not at all, where both strengths (alpha) are 0.
+
+    mixup (Zhang et al. 2018) blends two pictures; CutMix (Yun et al. 2019) pastes a rectangle of one into the other. With both,
+    each batch takes one of them. One share from Beta(alpha, alpha) a batch, and all that is random a function of the seed and
+    of `place` (epoch, step in it).
     """
     if mixup == 0 and cutmix == 0:
-        return images_BCHW, targets_BK
+        return None
     generator = np.random.Generator(np.random.Philox(key=[seed, 3], counter=[0, 0, *place]))
     pasted = cutmix > 0 and (mixup == 0 or generator.random() < 0.5)
     share = float(generator.beta(cutmix, cutmix) if pasted else generator.beta(mixup, mixup))
-    partner = torch.from_numpy(generator.permutation(len(images_BCHW))).to(images_BCHW.device)
-    if pasted:
+    partner_B = generator.permutation(number)
+    top, left = generator.random(2)
+    return Mixing(pasted, share, (top, left), partner_B)
+
+
+def mix(
+    images_BCHW: torch.Tensor,
+    targets_BK: torch.Tensor,
+    mixing: Mixing,
+    here_B: np.ndarray | None = None,
+    part: slice | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each picture and its target mixed with another's; the target follows the share, or the area that was pasted.
+
+    Where not the whole batch is there: `here_B` says the place in it of each picture that is, and `part` which places are asked
+    for; they come first, and their partners are among the rest.
+    """
+    here_B = np.arange(len(images_BCHW)) if here_B is None else here_B
+    wanted = mixing.partner_B if part is None else mixing.partner_B[part]
+    order = np.argsort(here_B, kind="stable")
+    partner = torch.from_numpy(order[np.searchsorted(here_B[order], wanted)]).to(images_BCHW.device)
+    own, share = slice(0, len(wanted)), mixing.share
+    mixed_BCHW, other_BCHW = images_BCHW[own], images_BCHW[partner]
+    if mixing.pasted:
         size = images_BCHW.shape[-1]
         side = size * math.sqrt(1 - share)
-        top, left = (max(0, round(u * size - side / 2)) for u in generator.random(2))
+        top, left = (max(0, round(u * size - side / 2)) for u in mixing.middle)
         bottom, right = min(size, round(top + side)), min(size, round(left + side))
-        images_BCHW = images_BCHW.clone()
-        images_BCHW[:, :, top:bottom, left:right] = images_BCHW[partner, :, top:bottom, left:right]
+        mixed_BCHW = mixed_BCHW.clone()
+        mixed_BCHW[:, :, top:bottom, left:right] = other_BCHW[:, :, top:bottom, left:right]
         share = 1 - (bottom - top) * (right - left) / size**2
     else:
-        images_BCHW = torch.lerp(images_BCHW[partner], images_BCHW, share)
-    return images_BCHW, torch.lerp(targets_BK[partner], targets_BK, share)
+        mixed_BCHW = torch.lerp(other_BCHW, mixed_BCHW, share)
+    return mixed_BCHW, torch.lerp(targets_BK[partner], targets_BK[own], share)

@@ -1,6 +1,6 @@
 """Every picture decoded once: all of them in one file of plain bytes, mapped into memory, in the user's cache folder.
 
-A cache is two files: `KEY.u8` holds the reduced uint8 pictures one after another, `KEY.json` says where each begins, its
+A cache is two files: `KEY.u8` holds the reduced uint8 pictures one after another, `KEY.json` says in which order, each one's
 height and width, the SHA-256 of its file, what it is recognised by, and why a file gave no picture. KEY is a hash of the file
 list (names, sizes, times), of the reduction and of the decoder's version, so a changed file or another setting is another
 cache. The JSON file is written last: a cache without it is not there.
@@ -12,31 +12,27 @@ results do not differ.
 import hashlib
 import json
 import os
-import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import PIL
-import platformdirs
 import simplejpeg
 from tqdm import tqdm
 
+from tapetum.data.cachefolder import cache_folder, remove_oldest, room
 from tapetum.data.decode import BadPicture, decode
 from tapetum.data.duplicates import Duplicates, Look, find_duplicates
 from tapetum.data.prepare import reduce
 from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples
+from tapetum.data.shards import kept_bytes, reading_order
 from tapetum.errors import UserError
 from tapetum.files import write_text
 
-_FORMAT = 2
-# What all caches together may take on the disk; TAPETUM_CACHE_GB overrides it. Some room is always left to the user.
-_DEFAULT_GB = 20.0
-_KEEP_FREE_BYTES = 2 * 1024**3
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Pictures:
     looks: tuple[Look | None, ...]
     """What each picture is recognised by; None for a file without one."""
     cached: np.ndarray | None
-    """All pixels one after another, uint8, mapped from the cache file; None: decode on demand."""
+    """All pixels one after another, uint8, mapped from the cache file, for reading; None: decode on demand."""
     offsets: np.ndarray
     """(N,) int64: where each picture begins in `cached`."""
 
@@ -117,25 +113,12 @@ def open_pictures(samples: Samples, reduce_to: int, use_cache: bool = True) -> P
             scratch.unlink(missing_ok=True)
 
 
-def cache_folder() -> Path:
-    """Where the caches lie: the environment variable TAPETUM_CACHE, or the user's cache folder of this system."""
-    return Path(os.environ.get("TAPETUM_CACHE") or platformdirs.user_cache_path("tapetum"))
-
-
-def _limit_bytes() -> int:
-    text = os.environ.get("TAPETUM_CACHE_GB", "")
-    try:
-        return int(float(text or _DEFAULT_GB) * 1e9)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"TAPETUM_CACHE_GB is '{text}': expected a number of gigabytes, such as 20.") from error
-
-
 def _key(samples: Samples, reduce_to: int) -> str:
     what = [
         _FORMAT,
         PIL.__version__,
         simplejpeg.__version__,
-        str(Path(samples.origin).resolve()),
+        str(samples.origin.resolve() if isinstance(samples.origin, Path) else samples.origin),
         reduce_to,
         list(zip(samples.names, samples.stamps(), strict=True)),
     ]
@@ -149,18 +132,21 @@ def _from_cache(samples: Samples, reduce_to: int, folder: Path, key: str) -> Pic
         total = index["bytes"]
         if pixel_file.stat().st_size != total:
             return None
-        # Copy-on-write: nothing can change the file, and torch may take the array without a warning.
-        pixels = np.memmap(pixel_file, np.uint8, "c") if total else np.zeros(0, np.uint8)
+        # For reading only: a map that might be written, if only by this process, counts as memory of its own, and one larger
+        # than the machine's memory is refused.
+        pixels = np.memmap(pixel_file, np.uint8, "r") if total else np.zeros(0, np.uint8)
         os.utime(index_file)  # the time of last use decides what is removed first
     except (OSError, ValueError, KeyError):
         return None  # not there, or half removed by another process: decode again
     looks = [Look(*each) if each else None for each in index["looks"]]
-    return _pictures(samples, reduce_to, index["sizes"], index["hashes"], looks, index["reasons"], pixels)
+    order = np.array(index["order"], np.int64)
+    return _pictures(samples, reduce_to, order, index["sizes"], index["hashes"], looks, index["reasons"], pixels)
 
 
 def _pictures(
     samples: Samples,
     reduce_to: int,
+    order: np.ndarray,
     sizes: list,
     hashes: list[str],
     looks: list[Look | None],
@@ -169,6 +155,8 @@ def _pictures(
 ) -> Pictures:
     sizes_N2 = np.array(sizes, np.int64).reshape(-1, 2)
     lengths = sizes_N2.prod(1) * 3
+    offsets = np.zeros(len(lengths), np.int64)
+    offsets[order] = np.cumsum(lengths[order]) - lengths[order]
     return Pictures(
         samples=samples,
         reduce_to=reduce_to,
@@ -177,7 +165,7 @@ def _pictures(
         looks=tuple(looks),
         reasons={int(i): reason for i, reason in reasons.items()},
         cached=pixels,
-        offsets=np.cumsum(lengths) - lengths,
+        offsets=offsets,
     )
 
 
@@ -194,37 +182,37 @@ def _scratch_file(folder: Path, key: str) -> Path | None:
 
 def _decode_all(samples: Samples, reduce_to: int, folder: Path, key: str, scratch: Path | None) -> Pictures:
     """Decode every file; keep the pixels in `scratch` and make it the cache, or go without where there is no room."""
-    sizes: list[tuple[int, int]] = []
-    hashes: list[str] = []
-    looks: list[Look | None] = []
+    order = reading_order(samples)
+    sizes = [(0, 0)] * len(samples)
+    hashes = [""] * len(samples)
+    looks: list[Look | None] = [None] * len(samples)
     reasons: dict[int, str] = {}
-    written, room = 0, _room(folder) if scratch else 0
+    written, most = 0, room(folder, kept_bytes(samples.store)) if scratch else 0
     with open(scratch or os.devnull, "wb") as file:  # noqa: PTH123 - devnull is no path to look after
         progress = tqdm(total=len(samples), desc="reading pictures", unit="", leave=False, disable=None)
-        for i, reading in enumerate(read_pictures(samples, reduce_to, looks=True)):
-            hashes.append(reading.sha256)
-            looks.append(reading.look)
+        for i, reading in zip(order.tolist(), read_pictures(samples.select(order), reduce_to, looks=True), strict=True):
+            hashes[i], looks[i] = reading.sha256, reading.look
             if reading.picture is None:
                 reasons[i] = reading.reason
-                sizes.append((0, 0))
             else:
-                sizes.append(reading.picture.shape[:2])
+                sizes[i] = reading.picture.shape[:2]
                 written += reading.picture.nbytes
-                if scratch is not None and written <= room:
+                if scratch is not None and written <= most:
                     scratch = _append(file, reading.picture, scratch)
             progress.update()
         progress.close()
-    if scratch is None or written > room:
-        return _pictures(samples, reduce_to, sizes, hashes, looks, reasons, None)
+    reasons = dict(sorted(reasons.items()))
+    decoded = _pictures(samples, reduce_to, order, sizes, hashes, looks, reasons, None)
+    if scratch is None or written > most:
+        return decoded
     try:
         scratch.replace(folder / f"{key}.u8")
         seen = [(each.pixels, each.hash64) if each else None for each in looks]
-        index = {"bytes": written, "sizes": sizes, "hashes": hashes, "looks": seen, "reasons": reasons}
+        index = {"bytes": written, "order": order.tolist(), "sizes": sizes, "hashes": hashes, "looks": seen, "reasons": reasons}
         write_text(folder / f"{key}.json", json.dumps(index))
     except (OSError, UserError):
-        return _pictures(samples, reduce_to, sizes, hashes, looks, reasons, None)
-    _remove_oldest(folder, spare=key)
-    decoded = _pictures(samples, reduce_to, sizes, hashes, looks, reasons, None)
+        return decoded
+    remove_oldest(folder, spare=key)
     return _from_cache(samples, reduce_to, folder, key) or decoded
 
 
@@ -235,30 +223,3 @@ def _append(file: BinaryIO, picture: np.ndarray, scratch: Path) -> Path | None:
     except OSError:
         return None
     return scratch
-
-
-def _room(folder: Path) -> int:
-    return min(_limit_bytes(), shutil.disk_usage(folder).free - _KEEP_FREE_BYTES)
-
-
-def _remove_oldest(folder: Path, spare: str) -> None:
-    """Remove the caches that were not used for longest until all together are within the limit; never the one in use.
-
-    What a killed process left half written goes too, once it is a day old and nobody can still be writing it.
-    """
-    for scrap in folder.glob(".*.part"):
-        if time.time() - scrap.stat().st_mtime > 86_400:
-            scrap.unlink(missing_ok=True)
-    entries = []
-    for index_file in folder.glob("*.json"):
-        pixel_file = index_file.with_suffix(".u8")
-        if pixel_file.exists():
-            entries.append((index_file.stat().st_mtime, pixel_file.stat().st_size, index_file, pixel_file))
-    total = sum(size for _, size, _, _ in entries)
-    for _, size, index_file, pixel_file in sorted(entries):
-        if total <= _limit_bytes():
-            return
-        if index_file.stem != spare:
-            index_file.unlink(missing_ok=True)
-            pixel_file.unlink(missing_ok=True)
-            total -= size

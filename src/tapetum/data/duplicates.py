@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 # Smaller pictures (digits, icons) look alike without being the same.
 _LEAST_SIDE = 64
@@ -75,6 +73,9 @@ def find_duplicates(picture: Callable[[int], np.ndarray], looks: Sequence[Look],
         looks: of each.
         sizes_N2: (N, 2) heights and widths.
     """
+    from scipy.sparse import coo_array  # with what it brings a tenth of a second, for which prediction need not wait
+    from scipy.sparse.csgraph import connected_components
+
     _, exact = np.unique([each.pixels for each in looks], return_inverse=True)
     _, first = np.unique(exact, return_index=True)  # of the same pixels one stands for all
     large = first[sizes_N2[first].min(1) >= _LEAST_SIDE] if len(first) else first

@@ -1,7 +1,8 @@
 """Batches for training and for validation, straight from the decoded pictures: no worker processes, nothing to start.
 
 Which pictures a batch holds and how they are augmented is a function of (seed, epoch, index of the picture), so a training
-that is resumed in the middle of an epoch, or that runs on other threads, sees the same numbers.
+that is resumed in the middle of an epoch, or that runs on other threads, sees the same numbers. So do several processes: each
+prepares its part of every batch, and the pictures of others that are mixed into it.
 
 Letters in names: B pictures, H height, W width, C channels, S side of the square, K classes, N all pictures of a split.
 """
@@ -13,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from tapetum import processes
 from tapetum.config import Recipe
 from tapetum.data import augment
 from tapetum.data.cache import Pictures
@@ -34,6 +36,10 @@ class Batch:
     """int64 classes, before smoothing and mixing."""
     weight_B: torch.Tensor
     """float32: 1 for a picture, 0 for padding, which no sum may count."""
+    part: slice
+    """Which pictures of the whole batch these are: all, or of several processes this one's, which may be none."""
+    whole: int
+    """How many the batch has."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,19 @@ class TrainingLoader:
         return order, np.zeros_like(order)
 
     def _batch(self, place: tuple[int, int], chosen: np.ndarray, showing: np.ndarray, prepared: Preprocessing) -> Batch:
-        recipe, size = self.recipe, prepared.size
-        u_BN = np.stack(
-            [augment.randoms(self.seed, place[0], int(self.rows[i]), n) for i, n in zip(chosen, showing, strict=True)]
-        )
+        recipe, size, whole = self.recipe, prepared.size, len(chosen)
+        part = processes.part(whole)
+        mixing = augment.mixing(whole, recipe.mixup, recipe.cutmix, self.seed, place)
+        # The own pictures, then those of others that are mixed into them.
+        here = np.arange(whole)[part]
+        if mixing is not None:
+            here = np.concatenate([here, np.setdiff1d(mixing.partner_B[part], here)])
+        if not len(here):  # fewer pictures than processes
+            return self._no_pictures(prepared, part, whole)
+        chosen, showing = chosen[here], showing[here]
+        u_BN = np.empty((len(chosen), augment.NUM_RANDOMS))
+        for u, i, n in zip(u_BN, chosen, showing, strict=True):
+            u[:] = augment.randoms(self.seed, place[0], int(self.rows[i]), n)
         squares_BHWC = np.empty((len(chosen), size, size, 3), np.uint8)
         for square, i, u in zip(squares_BHWC, chosen, u_BN, strict=True):
             picture = self.pictures[int(self.rows[i])]
@@ -111,7 +126,10 @@ class TrainingLoader:
             area = 1.0 if recipe.crops == "shifted" else recipe.crop_area
             square[:] = augment.crop_and_flip(picture, size, area, recipe.flip == "on", u)
 
-        images = torch.from_numpy(squares_BHWC).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        squares = torch.from_numpy(squares_BHWC)
+        if self.device.type == "cuda":  # pinned memory is copied beside the computing
+            squares = squares.pin_memory()
+        images = squares.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
         images = augment.jitter(images, recipe.jitter, u_BN)
         images = augment.shift_colours(images, recipe.pca, self.colours, u_BN)
         images = augment.distort(images, recipe.rotate, recipe.warp, u_BN)
@@ -125,12 +143,27 @@ class TrainingLoader:
             targets = torch.from_numpy(self.guesses_NK[chosen]).float().to(self.device)
         targets = targets.mul_(1 - recipe.label_smoothing).add_(recipe.label_smoothing / self.num_classes)
         images, targets = augment.turn(images, targets, recipe.turn, u_BN)
-        images, targets = augment.mix(images, targets, recipe.mixup, recipe.cutmix, self.seed, place)
+        if mixing is not None:
+            images, targets = augment.mix(images, targets, mixing, here, part)
         return Batch(
             images_BCHW=images.contiguous(memory_format=torch.channels_last),
             targets_BK=targets,
-            labels_B=labels,
-            weight_B=torch.ones(len(chosen), device=self.device),
+            labels_B=labels[: len(images)],
+            weight_B=torch.ones(len(images), device=self.device),
+            part=part,
+            whole=whole,
+        )
+
+    def _no_pictures(self, prepared: Preprocessing, part: slice, whole: int) -> Batch:
+        """The part of a process that has none."""
+        outputs = self.num_classes * (4 if self.recipe.turn > 0 else 1)
+        return Batch(
+            images_BCHW=torch.zeros(0, prepared.channels, prepared.size, prepared.size, device=self.device),
+            targets_BK=torch.zeros(0, outputs, device=self.device),
+            labels_B=torch.zeros(0, dtype=torch.int64, device=self.device),
+            weight_B=torch.zeros(0, device=self.device),
+            part=part,
+            whole=whole,
         )
 
 
@@ -139,21 +172,30 @@ _KEEP_BYTES = 512 * 1024**2
 
 
 class ValidationLoader:
-    """Uint8 squares (B, side, side, 3) of some pictures, made without chance; iterate as often as needed."""
+    """Uint8 squares (B, side, side, 3) of some pictures, made without chance; iterate as often as needed.
 
-    def __init__(self, pictures: Pictures, rows: np.ndarray, preprocessing: Preprocessing, batch: int) -> None:
+    Of several processes each has its part of the batches, the first ones in the first process. Batches are the same however
+    many processes there are, so a picture's answer is too, to the bit. `once`: they are needed once, and none is kept.
+    """
+
+    def __init__(
+        self, pictures: Pictures, rows: np.ndarray, preprocessing: Preprocessing, batch: int, once: bool = False
+    ) -> None:
         self.pictures, self.rows, self.preprocessing, self.batch = pictures, rows, preprocessing, batch
-        keep = len(rows) * preprocessing.side**2 * 3 <= _KEEP_BYTES
+        starts = range(0, len(rows), batch)
+        self._starts = starts[processes.part(len(starts))]
+        keep = not once and len(self._starts) * batch * preprocessing.side**2 * 3 <= _KEEP_BYTES
         self._kept = list(self._fitted()) if keep else None
 
-    def of(self, chosen: np.ndarray) -> "ValidationLoader":
-        """Some of the pictures."""
-        return ValidationLoader(self.pictures, self.rows[chosen], self.preprocessing, self.batch)
+    @property
+    def begin(self) -> int:
+        """The place of this process's first picture among all `rows`."""
+        return self._starts[0] if self._starts else len(self.rows)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self._kept) if self._kept is not None else self._fitted()
 
     def _fitted(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.rows), self.batch):
+        for start in self._starts:
             rows = self.rows[start : start + self.batch]
             yield np.stack([fit(self.pictures[int(row)], self.preprocessing) for row in rows])

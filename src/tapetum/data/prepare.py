@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tapetum.config import Fit, Views
-from tapetum.data.resample import resample
 
 if TYPE_CHECKING:
     import torch
@@ -73,8 +72,13 @@ def resize(picture_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
         return picture_HWC
     torch = sys.modules.get("torch")
     if torch is None:
+        from tapetum.data.resample import resample  # not needed beside torch
+
         return resample(picture_HWC, height, width)
-    image_1CHW = torch.from_numpy(picture_HWC).permute(2, 0, 1)[None]
+    if not picture_HWC.flags.writeable:  # torch warns of such; beside the work of resizing a copy is nothing
+        picture_HWC = picture_HWC.copy()
+    # In this order of dimensions torch sees that a pixel's channels lie together, and leaves them so: half the time.
+    image_1CHW = torch.from_numpy(picture_HWC)[None].permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(image_1CHW, size=(height, width), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0).contiguous().numpy()
 

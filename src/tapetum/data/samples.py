@@ -1,6 +1,8 @@
 """The table of pictures: a name, a label and a split for each, and the store that holds their bytes."""
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -17,8 +19,8 @@ _LISTED_CLASSES = 12
 class Samples:
     """N files that should be pictures, in a fixed order."""
 
-    origin: Path
-    """What the user named: folder, CSV or archive."""
+    origin: Path | str
+    """What the user named: folder, CSV, archive or index of shards; a text is an address."""
     layout: str
     """How labels were found, in words, such as "class folders"."""
     store: Store
@@ -83,6 +85,12 @@ class Samples:
         parts = [f"{(self.splits == split).sum():,} {split}" for split in SPLITS if (self.splits == split).any()]
         files = "1 file" if len(self) == 1 else f"{len(self):,} files"
         return f"{self.layout}, {files}{listed}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def fingerprint(sha256: Iterable[str], labels: Iterable[str], splits: Iterable[str]) -> str:
+    """A hash of pictures by the SHA-256 of their files, by class and part, whatever they are called and in whatever order."""
+    lines = sorted(" ".join(each) for each in zip(sha256, labels, splits, strict=True))
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def file_number(name: str) -> str:

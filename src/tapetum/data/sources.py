@@ -6,6 +6,7 @@
     DATA.csv                              columns path, label and perhaps split
     DATA.zip, DATA.tar[.gz]               any of the first three, as downloaded
     DATA/MNIST/raw/*-ubyte.gz             the IDX files of MNIST and its kin
+    DATA/tapetum-shards.json              shards that `tapetum pack` wrote, of any of the above; here, or at an address
 
 A lone folder that holds them (PetImages/, perhaps beside a readme) is looked through.
 
@@ -21,7 +22,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tapetum.data.addresses import url_of
 from tapetum.data.samples import Samples, file_number
+from tapetum.data.shards import is_shards, open_shards, samples_of
 from tapetum.data.stores import FilesStore, FolderStore, ManyStore, Store, archive_kind, open_store, same_name
 from tapetum.errors import UserError, did_you_mean
 
@@ -48,17 +51,15 @@ def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Sa
     """The labelled pictures in `data`, whatever its layout.
 
     Args:
-        data: a folder, a CSV file, or a zip or tar archive.
+        data: a folder, a CSV file, a zip or tar archive, or shards (their folder, its index file, or the address of either).
         numbers: keep only files whose name's last whole number lies in this range (both ends included).
 
     Raises:
         UserError: nothing is there, the layout is not understood, there are fewer than two classes, or `numbers` leaves a
             class without files.
     """
-    path = Path(data)
-    _check_exists(path, "a folder, a CSV file or an archive of pictures")
-    is_csv = path.is_file() and path.suffix.lower() in _CSV_SUFFIXES and not _is_archive(path)
-    samples = _from_csv(path) if is_csv else _from_store(path)
+    path = _place(data, "a folder, a CSV file or an archive of pictures")
+    samples = samples_of(open_shards(path), path) if is_shards(path) else _from_path(Path(path))
     if numbers is not None:
         samples = _with_numbers(samples, numbers)
     present = [name for name, count in samples.counts().items() if count]
@@ -71,7 +72,7 @@ def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Sa
 
 
 def find_pictures(paths: Sequence[str | Path] | str | Path) -> Samples:
-    """The files to predict: `paths` are pictures, folders of them (searched to the bottom) or archives; labels are -1.
+    """The files to predict: `paths` are pictures, folders of them (searched to the bottom), archives or shards; labels are -1.
 
     Files come in the order of `paths`, sorted inside each. In a single folder or archive a file has the same name as
     `find_samples` gives it; otherwise its path as it was given.
@@ -79,11 +80,13 @@ def find_pictures(paths: Sequence[str | Path] | str | Path) -> Samples:
     Raises:
         UserError: a path does not exist, or nothing is there.
     """
-    given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    several = [paths] if isinstance(paths, str | Path) else paths
+    given = [_place(path, "pictures, folders or archives") for path in several]
     parts: list[tuple[str, Store]] = []
     for path in given:
-        _check_exists(path, "pictures, folders or archives")
-        if path.is_file() and not _is_archive(path):
+        if isinstance(path, str) or is_shards(path):
+            parts.append((str(path), open_shards(path)))
+        elif path.is_file() and not _is_archive(path):
             parts.append(("", FilesStore({path.as_posix(): path})))
         else:
             parts.append((path.as_posix(), open_store(path)[0]))
@@ -92,6 +95,20 @@ def find_pictures(paths: Sequence[str | Path] | str | Path) -> Samples:
     if not names:
         raise UserError(f"{_nothing_in(', '.join(map(str, given)) or 'The list of paths', store)}: expected pictures.")
     return _samples(given[0], "pictures" + _passed_over(0, "", store), store, names, [""] * len(names), [""] * len(names), ())
+
+
+def _place(data: str | Path, expected: str) -> Path | str:
+    """What the user named: an address (a text), or a path that exists."""
+    if url := url_of(data):
+        return url
+    path = Path(data)
+    _check_exists(path, expected)
+    return path
+
+
+def _from_path(path: Path) -> Samples:
+    is_csv = path.is_file() and path.suffix.lower() in _CSV_SUFFIXES and not _is_archive(path)
+    return _from_csv(path) if is_csv else _from_store(path)
 
 
 def _from_store(path: Path) -> Samples:
@@ -228,7 +245,7 @@ def _checked_csv(path: Path, rows: dict[str, tuple[str, str, int]], wrong: list[
 
 
 def _samples(
-    origin: Path,
+    origin: Path | str,
     layout: str,
     store: Store,
     names: Sequence[str],

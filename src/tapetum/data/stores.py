@@ -25,7 +25,7 @@ from tapetum.data.idx import IdxStore, idx_folder
 from tapetum.errors import UserError
 
 # A picture is far smaller; a member that says more is a trap.
-_MAX_MEMBER_BYTES = 256 * 1024**2
+MAX_MEMBER_BYTES = 256 * 1024**2
 # What a compressed tar may hold: it is kept in memory while it is in use.
 _MAX_MEMORY_BYTES = 1024**3
 # What Python's readers raise, besides OSError, on an archive that is damaged or of a kind they do not know.
@@ -304,7 +304,7 @@ def _is_wanted(name: str, is_folder: bool, is_file: bool, size: int, reason: str
         return False
     elif not is_file:
         reason = "a link or device"
-    elif size > _MAX_MEMBER_BYTES:
+    elif size > MAX_MEMBER_BYTES:
         reason = f"{size:,} bytes, more than a picture has"
     if reason:
         skipped.append((name, reason))

@@ -1,16 +1,16 @@
 """All pictures of a training: read once, what gives none listed and left out, the rest split into parts."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from tapetum import processes
 from tapetum.config import Settings
 from tapetum.data import splits
 from tapetum.data.cache import Pictures, open_pictures
-from tapetum.data.samples import SPLITS, Samples
+from tapetum.data.samples import SPLITS, Samples, fingerprint
 from tapetum.errors import UserError
 
 
@@ -33,17 +33,15 @@ class Table:
 
     def fingerprint(self) -> str:
         """A hash of what was learnt from: contents, labels and parts, whatever the files are called."""
-        lines = sorted(
-            f"{self.pictures.hashes[row]} {self.samples.classes[label]} {split}"
-            for row, label, split in zip(self.rows, self.samples.labels, self.samples.splits, strict=True)
-        )
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        hashes = (self.pictures.hashes[row] for row in self.rows)
+        return fingerprint(hashes, (self.samples.classes[label] for label in self.samples.labels), self.samples.splits)
 
 
 def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> Table:
     """Decode everything, leave out and list what gives no picture, and split the rest."""
     begun = time.monotonic()
-    pictures = open_pictures(samples, reduce_to, settings.cache == "on")
+    with processes.in_turn():
+        pictures = open_pictures(samples, reduce_to, settings.cache == "on")
     kept = "decoded anew each time" if pictures.cached is None else "kept decoded for the next time"
     say(f"read {len(samples):,} files in {time.monotonic() - begun:.1f} s, {kept}")
     bad = pictures.reasons

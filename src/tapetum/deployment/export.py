@@ -19,7 +19,15 @@ from tapetum.deployment.int8 import CALIBRATING, Speeds, quantized, speeds
 from tapetum.errors import UserError
 from tapetum.evaluation.compare import Comparison, compared
 from tapetum.evaluation.evaluate import Judged
-from tapetum.evaluation.recorded import Recorded, contents, find_run_pictures, recorded, refuse_changed, where_pictures
+from tapetum.evaluation.recorded import (
+    Recorded,
+    contents,
+    find_run_pictures,
+    recorded,
+    refuse_changed,
+    refuse_unasked,
+    where_pictures,
+)
 from tapetum.files import refuse_inside, write_atomically
 from tapetum.inference.answers import Answering
 from tapetum.inference.classifier import Classifier, load
@@ -144,7 +152,9 @@ def export_onnx(
     graph.refuse_missing()
     classifier = load(run, "cpu")
     graph.refuse_large(classifier)
-    place = where_pictures(run, Path(data) if data is not None else None)
+    asked = Path(data) if data is not None else None
+    place = where_pictures(run, asked)
+    refuse_unasked(run, place, asked)
     refuse_inside(path, place, "ONNX file")
     part, own = own_predictions(run)
     samples = find_run_pictures(run, place, own.names)

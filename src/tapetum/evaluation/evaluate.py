@@ -16,7 +16,7 @@ from tapetum.evaluation.metrics import Estimate, Metrics, wilson
 from tapetum.evaluation.text import format_metrics
 from tapetum.inference.answers import BATCH, NEITHER
 from tapetum.inference.loading import load
-from tapetum.inference.predict import Predictions, predict_samples
+from tapetum.inference.predict import Predictions, predict_together
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,11 @@ def judged_on(run: str | Path, data: str | Path, numbers: str, batch: int, on: s
             break
     classifier.refuse_reject(reject)
     index = _class_index(samples.classes, classifier.classes_, strangers=reject > 0)
-    predictions = predict_samples(classifier, samples, batch, reject)
+    predictions = predict_together(classifier, samples, batch, reject)
     if not predictions.names:
-        raise UserError(f"none of the {len(samples):,} files of {data} is a picture that can be read: nothing to evaluate.")
+        raise UserError(
+            f"none of the {len(samples):,} files of {samples.origin} is a picture that can be read: nothing to evaluate."
+        )
     return Judged(index[samples.labels[predictions.rows]], predictions, _seen(Path(run), predictions), note)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tapetum.config import read_table
+from tapetum.data.addresses import url_of
 from tapetum.data.samples import Samples
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
@@ -84,9 +85,19 @@ def where_pictures(run: Path, data: Path | None = None) -> Path:
     return Path(about["data"])
 
 
+def refuse_unasked(run: Path, place: Path, data: Path | None) -> None:
+    """Nothing is fetched from an address that the user has not named in this very command, as `data`.
+
+    Raises:
+        UserError: the pictures are at such an address.
+    """
+    if data is None and (url := url_of(place)):
+        raise UserError(f"the pictures of {run} are at {url}, and nothing is fetched unasked: expected --data {url}.")
+
+
 def find_run_pictures(run: Path, place: Path, names: Sequence[str]) -> Samples:
     """The files called `names`, in that order, of the run's pictures at `place`."""
-    if not place.exists():
+    if not url_of(place) and not place.exists():
         raise UserError(f"the pictures of {run} are not at {place}: expected them there. Say where they are now with --data.")
     samples = find_samples(place)
     row = {name: i for i, name in enumerate(samples.names)}

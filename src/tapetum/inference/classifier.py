@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 import tapetum
-from tapetum import device, models, tensorfile
+from tapetum import device, models, processes, tensorfile
+from tapetum.data.loader import ValidationLoader
 from tapetum.data.prepare import Preprocessing, to_input, views
 from tapetum.errors import UserError
-from tapetum.faster import for_inference, keep_freed_memory, rewritten
+from tapetum.faster import for_inference, keep_freed_memory
 from tapetum.inference.answers import BATCH, Answering, batched, temper
 from tapetum.inference.description import FORMAT, MODEL_FILE, described
 from tapetum.inference.familiarity import Familiar, watched
@@ -45,21 +46,50 @@ def probabilities(
     return torch.cat(rows).numpy() if rows else np.zeros((0, 0))
 
 
+def probabilities_of_all(
+    network: torch.nn.Module, squares: ValidationLoader, preprocessing: Preprocessing, on: torch.device
+) -> np.ndarray:
+    """`probabilities` of all pictures of a loader, of which each process computes its part."""
+    return processes.gathered(torch.from_numpy(probabilities(network, squares, preprocessing, on))).numpy()
+
+
 @torch.inference_mode()
 def features(
     network: torch.nn.Module,
     batches_BHWC: Iterable[np.ndarray],
     preprocessing: Preprocessing,
     on: torch.device,
-    fast: bool = True,
-) -> list[torch.Tensor]:
-    """Features (V, N, C) of the last layer, for each of V views and N pictures; one tensor for each member of an ensemble.
+    some: np.ndarray | None = None,
+) -> tuple[np.ndarray, list[torch.Tensor]]:
+    """What `probabilities` gives, to the bit, and features (V, n, C) of the last layer for each of V views and n pictures.
 
-    `fast`: in the faster form of the network, which must not run anywhere else meanwhile.
+    Of features there is one tensor for each member of an ensemble. `some`: the places of the n pictures; None: all.
     """
-    with watched(network) as watch, rewritten(network, fast):
-        rows = [each for _, each in _answers(network, batches_BHWC, preprocessing, on, watch)]
-    return [torch.cat(parts, 1) for parts in zip(*rows, strict=True)]
+    rows, parts, begin = [], [], 0
+    with watched(network) as watch:
+        for found_BK, seen in _answers(network, batches_BHWC, preprocessing, on, watch):
+            rows.append(found_BK)
+            places = np.arange(begin, begin := begin + len(found_BK))
+            asked_B = torch.from_numpy(np.ones(len(places), bool) if some is None else np.isin(places, some))
+            parts.append([each[:, asked_B] for each in seen])
+    found_NK = torch.cat(rows).numpy() if rows else np.zeros((0, 0))
+    return found_NK, [torch.cat(each, 1) for each in zip(*parts, strict=True)]
+
+
+def features_of_all(
+    network: torch.nn.Module,
+    squares: ValidationLoader,
+    preprocessing: Preprocessing,
+    on: torch.device,
+    some: np.ndarray | None = None,
+) -> tuple[np.ndarray, list[torch.Tensor]]:
+    """`features` of all pictures of a loader, of which each process computes its part."""
+    its_own = None if some is None else some[some >= squares.begin] - squares.begin
+    found_NK, mine = features(network, squares, preprocessing, on, its_own)
+    members = int(processes.decided(len(mine)))  # a process without a picture has seen none
+    parts = [each.transpose(0, 1).cpu() for each in mine] or [torch.zeros(0)] * members
+    seen = [processes.gathered(each).transpose(0, 1).contiguous().to(on) for each in parts]
+    return processes.gathered(torch.from_numpy(found_NK)).numpy(), seen
 
 
 def _answers(
@@ -82,7 +112,8 @@ def _answers(
                 seen.append(list(watch))
                 watch.clear()
         yield torch.stack(found).mean(0), [torch.stack(each) for each in zip(*seen, strict=True)]
-    network.train(was_training)
+    if was_training:  # a small network's modes are a tenth of the time of one picture
+        network.train()
 
 
 @dataclass
@@ -145,8 +176,9 @@ class Classifier(Answering):
         """
         assert self.familiar is not None
         rows, strange = [np.zeros((0, len(self.classes_)))], [np.zeros(0)]
-        with watched(self.network) as watch:
-            for found_BK, seen in _answers(self.network, batched(squares, batch), self.preprocessing, self.device, watch):
+        network = self.computing()
+        with watched(network) as watch:
+            for found_BK, seen in _answers(network, batched(squares, batch), self.preprocessing, self.device, watch):
                 rows.append(found_BK.numpy())
                 strange.append(self.familiar.strangeness(seen))
         return temper(np.concatenate(rows), self.temperature), self.familiar.familiarity(np.concatenate(strange))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tapetum.faster import own_input
 from tapetum.models.ensemble import Ensemble
 
 # Directions in which features vary most, and so together, that are kept.
@@ -122,12 +123,12 @@ class Familiar:
 @contextmanager
 def watched(network: nn.Module) -> Iterator[list[torch.Tensor]]:
     """While it is open, a call of `network` puts the features of its last layer into the list: one (B, C), of an ensemble one
-    of each member.
+    of each member. In the form for prediction they are the same but for rounding.
     """
     features: list[torch.Tensor] = []
 
     def keep(layer: nn.Module, inputs: tuple) -> None:
-        parts = inputs[0] if isinstance(inputs[0], Sequence) else [inputs[0]]
+        parts = inputs[0] if isinstance(inputs[0], Sequence) else [own_input(layer, inputs[0])]
         flat = [part.mean((2, 3)) if part.dim() == 4 else part.flatten(1) for part in parts]
         features.append(torch.cat([part.float().cpu() for part in flat], 1))
 

@@ -1,6 +1,5 @@
 """Predictions for files: read, prepare, compute, and the table that comes out, on screen and as CSV."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from tapetum import processes
 from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples, file_number
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
-from tapetum.files import no_formula, write_text
+from tapetum.files import write_atomically, write_csv, write_text
 from tapetum.inference.answers import BATCH, Answering, labels
 from tapetum.inference.loading import load
 
@@ -56,18 +56,18 @@ class Predictions:
         With `reject`, familiarity stands after the probability. Files that gave no picture come last; they have a path and a
         reason only.
         """
-        import pandas as pd
+        import pandas as pd  # a fifth of a second, for which a CSV file need not wait
 
-        columns: dict[str, object] = {
-            "path": list(self.names),
-            "label": self.labels,
-            "probability": self.probabilities_NK.max(1, initial=0),
-        }
-        columns |= {} if self.familiarity_N is None else {"familiarity": self.familiarity_N}
-        columns |= {f"p_{name}": self.probabilities_NK[:, k] for k, name in enumerate(self.classes)}
         lost = {"path": [name for name, _ in self.unreadable], "reason": [reason for _, reason in self.unreadable]}
-        read = pd.DataFrame({**columns, "reason": ""})
+        read = pd.DataFrame({**self.columns(), "reason": ""})
         return pd.concat([read, pd.DataFrame(lost)], ignore_index=True) if self.unreadable else read
+
+    def columns(self) -> dict[str, list]:
+        """The columns of `frame` but for the reason, of the pictures that were predicted."""
+        told: dict[str, list] = {"path": list(self.names), "label": self.labels}
+        told["probability"] = self.probabilities_NK.max(1, initial=0).tolist()
+        told |= {} if self.familiarity_N is None else {"familiarity": self.familiarity_N.tolist()}
+        return told | {f"p_{name}": column for name, column in zip(self.classes, self.probabilities_NK.T.tolist(), strict=True)}
 
 
 def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH, reject: float = 0.0) -> "pd.DataFrame":
@@ -75,7 +75,7 @@ def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH,
 
     Args:
         run: a run folder, a model file or an ONNX file.
-        pictures: pictures, folders or archives of them.
+        pictures: pictures, folders or archives of them, shards, or an address of shards.
         batch: pictures computed at once.
         reject: the answer is "neither" for pictures that are stranger than all but this share of the known kind (0: never).
 
@@ -88,6 +88,34 @@ def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH,
         UserError: no such run or pictures.
     """
     return predict_samples(load(run), find_pictures(pictures), batch, reject).frame()
+
+
+def predict_together(classifier: Answering, samples: Samples, batch: int = BATCH, reject: float = 0.0) -> Predictions:
+    """`predict_samples` by all processes: each computes a part, whole batches of files, and all get the predictions of all."""
+    classifier.refuse_reject(reject)
+    if processes.count() == 1:
+        return predict_samples(classifier, samples, batch, reject)
+    part = processes.part(-(-len(samples) // batch))
+    begin, end = batch * part.start, min(len(samples), batch * part.stop)
+    return _of_all(predict_samples(classifier, samples.select(np.arange(begin, end)), batch, reject), begin)
+
+
+def _of_all(mine: Predictions, begin: int) -> Predictions:
+    """The predictions of all processes; `begin` is where this one's files begin."""
+    import torch
+
+    familiarity_N = mine.familiarity_N
+    if familiarity_N is not None:
+        familiarity_N = processes.gathered(torch.from_numpy(familiarity_N)).numpy()
+    return replace(
+        mine,
+        names=tuple(processes.all_told(mine.names)),
+        sha256=tuple(processes.all_told(mine.sha256)),
+        rows=processes.gathered(torch.from_numpy(begin + mine.rows)).numpy(),
+        probabilities_NK=processes.gathered(torch.from_numpy(mine.probabilities_NK)).numpy(),
+        unreadable=tuple((name, reason) for name, reason in processes.all_told(mine.unreadable)),
+        familiarity_N=familiarity_N,
+    )
 
 
 def predict_samples(classifier: Answering, samples: Samples, batch: int = BATCH, reject: float = 0.0) -> Predictions:
@@ -104,7 +132,9 @@ def predict_samples(classifier: Answering, samples: Samples, batch: int = BATCH,
 
     def squares() -> Iterator[np.ndarray]:
         readings = read_pictures(samples, classifier.preprocessing.reduce)
-        progress = tqdm(readings, total=len(samples), desc="predicting", unit="", leave=False, disable=None)
+        progress = tqdm(
+            readings, total=len(samples), desc="predicting", unit="", leave=False, disable=None if processes.first() else True
+        )
         for i, reading in enumerate(progress):
             if reading.picture is None:
                 unreadable.append((samples.names[i], reading.reason))
@@ -128,13 +158,30 @@ def predict_samples(classifier: Answering, samples: Samples, batch: int = BATCH,
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write the predictions as CSV, with the columns of `Predictions.frame`; no cell of it is a formula."""
-    buffer = io.StringIO()
+    """Write the predictions as CSV, with the columns of `Predictions.frame`; no cell of it is a formula.
+
+    A path that ends in .parquet gets Parquet: the same columns, with the texts as they are.
+    """
+    if path.suffix == ".parquet":
+        refuse_without_parquet()
+        frame = predictions.frame().fillna({"label": ""})
+        write_atomically(path, lambda file: frame.to_parquet(file, index=False))
+        return
+    columns = predictions.columns()
     # Python writes a float64 so that it reads back as the same number: a CSV compares to the bit.
-    frame = predictions.frame().rename(columns=no_formula)
-    frame[["path", "label", "reason"]] = frame[["path", "label", "reason"]].map(no_formula)
-    frame.to_csv(buffer, index=False, lineterminator="\n")
-    write_text(path, buffer.getvalue())
+    rows = [[*row, ""] for row in zip(*columns.values(), strict=True)]
+    lost = [[name, *[""] * (len(columns) - 1), reason] for name, reason in predictions.unreadable]
+    write_csv(path, [*columns, "reason"], rows + lost)
+
+
+def refuse_without_parquet() -> None:
+    """Raise a UserError where Parquet cannot be written."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "Parquet needs pyarrow, which is not installed: pip install 'tapetum[parquet]', or write CSV."
+        ) from None
 
 
 def write_kaggle(classes: Sequence[str], names: Sequence[str], probabilities_NK: np.ndarray, path: Path) -> tuple[str, int]:

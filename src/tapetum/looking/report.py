@@ -85,7 +85,7 @@ def write_report(
     part = next((each for each in ("test", "val", "folds") if each in found), None)
     if part is None:
         raise UserError(f"{folder / MODEL_FILE} tells no metrics: expected the model of a finished training. Train anew.")
-    album = Album(data or (Path(story.origin) if story.origin else None), story.sha256, samples)
+    album = Album(data, story.sha256, samples, story.origin)
     answers = story.answers.get(part)
     worst, doubtful = _worth_a_look(answers) if answers else ([], [])
     cases, without_heat = _cases(story, album, answers, [*worst, *doubtful]) if answers else ([], "")

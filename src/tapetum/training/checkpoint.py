@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tapetum import tensorfile
+from tapetum import processes, tensorfile
 from tapetum.errors import UserError
 from tapetum.training.optim import Average
 
@@ -65,9 +65,17 @@ class State:
 def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
     """Write `state` to a new checkpoint in `folder`, then remove all but the two newest.
 
+    Of several processes, which all have the same state, the first one writes, and the others wait for it.
+
     Raises:
         UserError: a number in it is not finite, or it cannot be written; those before it are untouched.
     """
+    if processes.first():
+        _save(folder, state, identity)
+    processes.wait()
+
+
+def _save(folder: Path, state: State, identity: dict[str, Any]) -> None:
     tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
     if state.average.decay > 0:
         tensors |= {f"average/{name}": tensor for name, tensor in state.average.network.state_dict().items()}
@@ -89,10 +97,13 @@ def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
 def restore(folder: Path, state: State, identity: dict[str, Any]) -> None:
     """Put the newest whole checkpoint of `folder` into `state`, a fresh state of the same network and recipe.
 
+    Of several processes the first one reads it, so the others need not see the folder; they may be more or fewer than before.
+
     Raises:
         UserError: there is none, or it belongs to other settings or other pictures; the differences are named.
     """
-    tensors, about = _newest(folder)
+    tensors, about = _newest(folder) if processes.first() else ({}, {})
+    tensors, about = processes.told_tensors(tensors), processes.told(about)
     changed = [
         f"{name} was {about['identity'].get(name)!r} and is {value!r}"
         for name, value in identity.items()
@@ -129,19 +140,26 @@ def _match_strides(optimizer: torch.optim.Optimizer) -> None:
 
 def forget(folder: Path) -> None:
     """Remove all checkpoints of `folder`."""
+    if not processes.first():
+        return
     for file in _files(folder):
         file.unlink(missing_ok=True)
 
 
 def exists(folder: Path) -> bool:
-    """Whether `folder` holds a checkpoint."""
-    return bool(_files(folder))
+    """Whether `folder` holds a checkpoint; of several processes the first one looks."""
+    return processes.told(bool(_files(folder)))
 
 
 def refuse_missing(run: Path) -> None:
     """Raise a UserError if the run folder has no checkpoint of any of its trainings."""
-    if not any(exists(folder) for folder in run.glob("checkpoint*")):
+    if not any_in(run):
         raise _missing(run)
+
+
+def any_in(run: Path) -> bool:
+    """Whether the run folder has a checkpoint of any of its trainings."""
+    return any(_files(folder) for folder in run.glob("checkpoint*"))
 
 
 def _missing(run: Path) -> UserError:

@@ -5,6 +5,8 @@ is the mean over its pictures: each batch's mean loss counts as often as the bat
 smaller. Validation goes through `inference.probabilities`, the code that predicts, with the averaged weights where there are
 any. What is random is a function of the seed, the epoch and the step, so a training that is interrupted goes on to the same
 result, to the bit. One that does not learn begins again, more carefully.
+
+Several processes go through this together (`team`); what the clock, a signal or chance decides is decided by one for all.
 """
 
 import copy
@@ -20,16 +22,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from tapetum import processes
 from tapetum.config import Recipe
+from tapetum.data.ahead import ahead
 from tapetum.data.loader import Batch, TrainingLoader, ValidationLoader
 from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.faster import keep_freed_memory, rewritten, watch_strides
-from tapetum.inference.classifier import probabilities
+from tapetum.inference.classifier import probabilities_of_all
 from tapetum.training import checkpoint
 from tapetum.training.checkpoint import Progress, State
 from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
 from tapetum.training.signals import Interrupted, StopRequest
+from tapetum.training.team import Team
 
 # A running training is put on the disk at the end of an epoch, but not more often than this.
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -107,28 +112,28 @@ def fit(
     def share_done() -> float:
         # A time budget is a second clock for the same schedule: whichever is further decides.
         budget = task.deadline - validating - progress.began
-        return max(progress.step / total, (progress.seconds - progress.began) / max(1e-9, budget))
+        return processes.decided(max(progress.step / total, (progress.seconds - progress.began) / max(1e-9, budget)))
 
-    bar = tqdm(total=total, initial=progress.step, desc="training", unit="step", leave=False, disable=None)
-    averaged = state.average.network
-    with StopRequest() as stop, bar, rewritten(network, task.fast), rewritten(averaged, task.fast):
+    talks = None if processes.first() else True
+    bar = tqdm(total=total, initial=progress.step, desc="training", unit="step", leave=False, disable=talks)
+    averaged, team = state.average.network, Team(network)
+    with StopRequest() as stop, bar, rewritten(network, task.fast), rewritten(averaged, task.fast), team.layers():
         while progress.epoch < recipe.epochs and not progress.stopped:
             network.train()
             # Judged by its end, so that the last epoch has the full size however few there are.
             progress.size = progress.size or picture_size(recipe, share_done() + 1 / recipe.epochs)
-            for batch in task.training.epoch(progress.epoch, progress.step - progress.epoch * steps, progress.size):
+            batches = task.training.epoch(progress.epoch, progress.step - progress.epoch * steps, progress.size)
+            for batch in ahead(batches, task.device.type != "cpu"):
                 done = share_done()
                 if done >= 1:
                     progress.stopped = "time"
                     break
-                _step(task, state, scaler, batch, done)
+                _step(task, state, scaler, batch, done, team)
                 progress.seconds = time.monotonic() - start
                 bar.update()
-                if stop.signal_number:
+                if signal_number := int(processes.most(stop.signal_number)):
                     checkpoint.save(task.folder, state, task.identity)
-                    raise Interrupted(
-                        f"stopped after step {progress.step:,} of {total:,}", stop.signal_number, task.folder.parent
-                    )
+                    raise Interrupted(f"stopped after step {progress.step:,} of {total:,}", signal_number, task.folder.parent)
             if progress.step > progress.epoch * steps:  # unless the time was up before this epoch's first step
                 progress.epoch, progress.size = progress.epoch + 1, 0
             if progress.seen == 0:
@@ -154,7 +159,7 @@ def fit(
                     f"after epoch {entry['epoch']} the loss is still {entry['train_loss']:.3f}, as good as guessing: starting "
                     f"again with a learning rate of {_rate(recipe, progress):g}"
                 )
-            if time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
+            if processes.decided(time.monotonic() - saved_at) > _SECONDS_BETWEEN_CHECKPOINTS:
                 checkpoint.save(task.folder, state, task.identity)
                 saved_at = time.monotonic()
 
@@ -165,7 +170,7 @@ def fit(
     return progress
 
 
-def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, done: float) -> None:
+def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, done: float, team: Team) -> None:
     """One training step: forward, backward, update; its loss and hits go into the epoch's sums."""
     progress = state.progress
     progress.lr = learning_rate(task.recipe, done) * _SAFER**progress.restarts
@@ -173,33 +178,34 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
         group["lr"] = progress.lr
     # Dropout draws from here: what it drops depends on the seed and the step, not on what ran before.
     torch.manual_seed((task.seed * 1_000_003 + progress.step) % 2**63)
+    team.begin(batch.part, batch.whole)
     with torch.autocast(task.device.type, enabled=task.mixed):
         outputs_BK = state.network(batch.images_BCHW)
-        batch_loss = loss(outputs_BK.float(), batch.targets_BK, batch.weight_B, task.rubbish)
-    value = batch_loss.item()
+        batch_loss = loss(outputs_BK.float(), batch.targets_BK, batch.weight_B, task.rubbish, batch.whole)
+    # Of a mixed picture the larger part counts; of a turned one the class.
+    classes = task.training.num_classes
+    hits_B = (outputs_BK.argmax(1) % classes == batch.targets_BK.argmax(1) % classes) * batch.weight_B
+    value, hits = processes.total([batch_loss.item(), hits_B.sum().item()])
     if not math.isfinite(value):
         names = task.training.names(progress.epoch, progress.step - progress.epoch * len(task.training))
         raise _diverged(value, f"loss of {names[0]} and {len(names) - 1} more", task, progress)
     scaler.scale(batch_loss).backward()
+    team.add_gradients()
     scaler.step(state.optimizer)
     scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     state.average.update(state.network, progress.step)
 
-    pictures = batch.weight_B.sum().item()
-    # Of a mixed picture the larger part counts; of a turned one the class.
-    classes = task.training.num_classes
-    hits_B = (outputs_BK.argmax(1) % classes == batch.targets_BK.argmax(1) % classes) * batch.weight_B
     progress.step += 1
-    progress.loss_sum += value * pictures
-    progress.correct += hits_B.sum().item()
-    progress.seen += pictures
+    progress.loss_sum += value * batch.whole
+    progress.correct += hits
+    progress.seen += batch.whole
 
 
 def _validate(task: Task, state: State) -> dict[str, Any]:
     """Measure the validation pictures, keep a copy of the weights if they are the best so far, and empty the sums."""
     progress, network = state.progress, state.average.network
-    found_NK = probabilities(network, task.validation, task.training.preprocessing, task.device)
+    found_NK = probabilities_of_all(network, task.validation, task.training.preprocessing, task.device)
     accuracy = metrics.accuracy(task.validation_labels, found_NK.argmax(1))
     val_loss = metrics.log_loss(task.validation_labels, found_NK)
     if not math.isfinite(val_loss):

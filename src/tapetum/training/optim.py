@@ -68,9 +68,15 @@ def mean_area(recipe: Recipe) -> float:
 
 
 def loss(
-    outputs_BK: torch.Tensor, targets_BK: torch.Tensor, weight_B: torch.Tensor, rubbish: float | None = None
+    outputs_BK: torch.Tensor,
+    targets_BK: torch.Tensor,
+    weight_B: torch.Tensor,
+    rubbish: float | None = None,
+    whole: int | None = None,
 ) -> torch.Tensor:
     """Mean cross-entropy between the softmax of the outputs and the targets, over the pictures of weight 1.
+
+    `whole`: how many pictures the mean is over, where others have some of them; then it is these pictures' part of it.
 
     With `rubbish` = -j, and outputs that are minus the distances y of RBF units, it is the criterion of LeNet-5 (LeCun et al.
     1998, equation 9): y of the right class + log(exp(-j) + the sum of exp(-y) over all classes). That is cross-entropy with one
@@ -80,7 +86,7 @@ def loss(
         outputs_BK = torch.nn.functional.pad(outputs_BK, (0, 1), value=rubbish)
         targets_BK = torch.nn.functional.pad(targets_BK, (0, 1))
     losses_B = torch.nn.functional.cross_entropy(outputs_BK, targets_BK, reduction="none")
-    return (losses_B * weight_B).sum() / weight_B.sum()
+    return (losses_B * weight_B).sum() / (weight_B.sum() if whole is None else weight_B.new_tensor(float(whole)))
 
 
 class Average:

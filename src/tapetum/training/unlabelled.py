@@ -13,7 +13,7 @@ import torch
 from tapetum.data.cache import Pictures
 from tapetum.data.loader import ValidationLoader
 from tapetum.inference.answers import BATCH
-from tapetum.inference.classifier import probabilities
+from tapetum.inference.classifier import probabilities_of_all
 from tapetum.training.loop import Task
 
 
@@ -38,8 +38,8 @@ def with_guesses(task: Task, teacher: torch.nn.Module, unlabelled: Pictures, row
     Epochs become fewer as they grow longer: with r times as many pictures the work grows as r^0.6, as the recipes' does.
     """
     loader, recipe = task.training, task.recipe
-    squares = ValidationLoader(unlabelled, rows, loader.preprocessing, BATCH)
-    guesses_NK = probabilities(teacher, squares, loader.preprocessing, task.device)
+    squares = ValidationLoader(unlabelled, rows, loader.preprocessing, BATCH, once=True)
+    guesses_NK = probabilities_of_all(teacher, squares, loader.preprocessing, task.device)
     known_NK = np.eye(loader.num_classes)[loader.labels]
     more = (len(loader.rows) + len(rows)) / len(loader.rows)
     recipe = dataclasses.replace(recipe, epochs=max(1, round(recipe.epochs * more**-0.4)))
