@@ -179,7 +179,9 @@ def growth(data: str, how: str, points: tuple[Point, ...], largest: int, baselin
 
     Between a few pictures and the first that teach something the error hardly falls, and follows no power law.
     """
-    judges, used, left = len(points[0].right_N), [], []
+    judges = len(points[0].right_N)
+    used: list[int] = []
+    left: list[int] = []
     for size in sorted({point.size for point in points}):
         mean = float(np.mean([1 - point.error for point in points if point.size == size]))
         (used if wilson(round(mean * judges), judges).low > baseline else left).append(size)
@@ -219,7 +221,8 @@ def fit_law(points: list[Point], draws: int = _DRAWS, seed: int = 0) -> Law:
     scatter_BM = generator.choice(rest_M, size=(draws, len(points))) * spread_M
     shift_BM = (1 - drawn_BN @ right_MN.T / judges) - errors_M
     draws_B3 = _fit(sizes_M, np.clip(fitted_M + shift_BM + scatter_BM, 0, 1), spread_M)
-    return Law(*map(float, law), draws_B3, tuple(sorted({point.size for point in points})))
+    a, b, c = map(float, law)
+    return Law(a, b, c, draws_B3, tuple(sorted({point.size for point in points})))
 
 
 def _fit(sizes_M: np.ndarray, errors_BM: np.ndarray, spread_M: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def write_growth(found: Growth, path: Path) -> Path:
 def draw_growth(axes: Axes, found: Growth) -> None:
     """Draw the trainings as dots, the law as a line with its 95 % band, dashed beyond the trainings; without words."""
     sizes = [point.size for point in found.points]
-    errors = [point.error for point in found.points]
+    errors = [max(point.error, 0.5 / len(point.right_N)) for point in found.points]  # none wrong has no place on such an axis
     axes.plot(sizes, errors, "o", color=NEUTRAL, markersize=4, alpha=0.7)
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -134,8 +134,10 @@ def _draw_slice(axes: Axes, search: Search, name: str, trials: Sequence[Tried]) 
     _dots(axes, trials, [trial.values[name] for trial in trials])
     axes.axvline(search.defaults[name], color=NEUTRAL, linestyle="--", linewidth=1)
     if name in search.logarithmic:
+        values = [search.defaults[name], *(trial.values[name] for trial in trials)]
+        low, high = min(values) / 1.2, max(values) * 1.2  # room on both sides, also of a single value
+        axes.set_xlim(low, high)
         axes.set_xscale("log")
-        low, high = axes.get_xlim()
         ticks = [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]
         axes.set_xticks(ticks, [f"{tick:.1g}" for tick in ticks])
         axes.minorticks_off()

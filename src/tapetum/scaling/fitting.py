@@ -150,14 +150,16 @@ def fit(
     return Fitted(found_NK.argmax(1) == samples.labels[judges_N], progress.epoch, progress.seconds)
 
 
-def own_folder(data: Path, out: str | Path | None, suffix: str, mark: str, what: str) -> Path:
+def own_folder(data: Path | str, out: str | Path | None, suffix: str, mark: str, what: str) -> Path:
     """The folder to write: `out`, or `runs/NAME-SUFFIX`. One that holds anything holds `mark` too, or is somebody else's.
 
     Raises:
         UserError: it lies among the pictures, is a file, or holds something else.
     """
-    folder = Path("runs") / f"{data.resolve().name.split('.')[0] or 'run'}-{suffix}" if out is None else Path(out)
-    refuse_inside(folder, data, f"{what} folder")
+    name = data.resolve().name if isinstance(data, Path) else data.rstrip("/").rpartition("/")[2]
+    folder = Path("runs") / f"{name.split('.')[0] or 'run'}-{suffix}" if out is None else Path(out)
+    if isinstance(data, Path):  # an address has no folder to spare
+        refuse_inside(folder, data, f"{what} folder")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write the {what} to. Choose another --out.")
     content = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else set()
@@ -178,7 +180,7 @@ def _fresh(recipe: Recipe, classes: int, settings: Settings, seed: int) -> torch
     network = models.build(recipe.model, classes, recipe.size)
     if recipe.turn > 0:
         turning.widen(network, recipe.model)
-    return models.place(network.to(memory_format=torch.channels_last), recipe.model, device.choose_each(settings.device))  # type: ignore[call-overload]
+    return models.place(network.to(memory_format=torch.channels_last), recipe.model, device.choose_each(settings.device))
 
 
 def _mixed(settings: Settings, where: torch.device) -> bool:

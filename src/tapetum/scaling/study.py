@@ -6,6 +6,7 @@ after the first fold, and after the third (asynchronous successive halving, Li e
 settings. Every trial has the same folds and seeds, so they differ in their settings alone.
 """
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock
 
 from tapetum.config import Recipe, Settings
 from tapetum.data.table import Table
@@ -64,7 +66,9 @@ def connect(storage: str, folder: Path) -> Any:
     try:
         if not storage:
             folder.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
+        # Two processes that make the tables of a new file at once get in each other's way.
+        alone = contextlib.nullcontext() if storage else FileLock(folder / ".study.lock")
+        with alone, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # heartbeats are called an experiment
             return optuna.storages.RDBStorage(
                 url, options, heartbeat_interval=_SILENT_SECONDS // 3, grace_period=_SILENT_SECONDS

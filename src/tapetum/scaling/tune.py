@@ -158,7 +158,8 @@ def tune(
             kept = sum(trial.state.name == "COMPLETE" for trial in found.trials)
             number = stop.exit_code - 128 if isinstance(stop, Interrupted) else signal.SIGINT
             raise Stopped(kept, number, folder, max(0.0, deadline - time.monotonic()) / 60) from stop
-        _write_trials(folder, plan, tried)
+        # Others may have ended theirs during the final trainings.
+        _write_trials(folder, plan, [_tried(trial) for trial in found.trials])
         write_search(search, folder / "index.html")
     say(f"all done in {duration(time.monotonic() - begun)}; written to {folder}")
     return Tuned(folder, search, added)
