@@ -18,6 +18,7 @@ from tapetum.__main__ import main
 ROOT = Path(__file__).resolve().parent.parent
 TWINS = {"README.md": "README.ko.md", "docs/walkthrough.md": "docs/walkthrough.ko.md"}
 ENGLISH = [*TWINS, "docs/looking.md", "docs/export.md", "docs/serving.md", "docs/shards.md", "docs/scaling.md"]
+ENGLISH += ["docs/tuning.md"]
 PAGES = [*ENGLISH, *TWINS.values()]
 OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
@@ -77,6 +78,9 @@ def quickened(arguments):
         return [*arguments, "--quick"]
     if arguments[1] == "train":
         return [*arguments, *(["--model", "compact"] if "--model" not in arguments else []), *QUICK, "--batch", "8"]
+    if arguments[1] in ("tune", "grow"):
+        small = ["--model", "lenet-now", "--size", "32", "--start-size", "32", "--epochs", "3"]
+        return [*arguments, *small, *(["--trials", "1"] if arguments[1] == "tune" else ["--seeds", "1"])]
     if "--int8" in arguments:
         return [*arguments, "--max-loss", "1"]  # of a handful of pictures one is many points
     return arguments

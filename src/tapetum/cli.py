@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from tapetum import __version__
-from tapetum.commands import deploying, judging, looking, networks, packing, serving, training
+from tapetum.commands import deploying, judging, looking, networks, packing, scaling, serving, training
 from tapetum.config import read_settings
 from tapetum.errors import UserError
 
@@ -20,6 +20,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "pack": packing.pack,
     "train": training.train,
     "textbook": training.textbook,
+    "tune": scaling.tune,
+    "grow": scaling.grow,
     "labels": judging.labels,
     "evaluate": judging.evaluate,
     "compare": judging.compare,

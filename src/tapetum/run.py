@@ -40,9 +40,9 @@ from tapetum.data import splits
 from tapetum.data.cache import open_pictures
 from tapetum.data.check import Check, find_serious
 from tapetum.data.check import check as check_pictures
-from tapetum.data.decode import BadPicture, decode
 from tapetum.data.loader import TrainingLoader, ValidationLoader
 from tapetum.data.prepare import Preprocessing
+from tapetum.data.reading import glance
 from tapetum.data.samples import SPLITS, Samples
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.data.table import Table, read_all
@@ -58,8 +58,6 @@ from tapetum.looking.report import write_report
 from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, team, turning, unlabelled
 
-# How many pictures are looked at before a recipe is chosen.
-_LOOK = 32
 # A training of fewer steps is not worth measuring more than one beforehand.
 _MANY_STEPS = 300
 # Of a time budget, what is kept for evaluation and for writing the results.
@@ -82,7 +80,7 @@ def say_to_stderr(line: str) -> None:
 
 
 def train(
-    data: str | Path,
+    data: str | Path | Samples,
     out: str | Path | None = None,
     *,
     resume: bool = False,
@@ -94,7 +92,8 @@ def train(
     """Train a classifier from labelled pictures and evaluate it on pictures that it did not train on.
 
     Args:
-        data: a folder, a CSV, an archive or shards, or their address; see `tapetum train --help` for the layouts.
+        data: a folder, a CSV, an archive or shards, or their address; see `tapetum train --help` for the layouts. Or a table of
+            pictures, perhaps with parts of its own, such as a selection from `tapetum.data.sources.find_samples`.
         out: the run folder to write; by default a new one, `runs/NAME`.
         resume: go on from the newest checkpoint in `out`, with the settings of that run.
         overwrite: replace the run that is in `out`.
@@ -111,7 +110,8 @@ def train(
     """
     begun = time.monotonic()
     with processes.joined(), contextlib.ExitStack() as held:
-        folder, resume = begin(Path(data), out, resume, overwrite, held)
+        place = Path(data.origin) if isinstance(data, Samples) else Path(data)
+        folder, resume = begin(place, out, resume, overwrite, held)
         if settings is None:
             before = processes.told(read_settings(folder / "settings.toml") if resume and processes.first() else {})
             settings = settings_from({**before, **options}, "train()")
@@ -119,12 +119,14 @@ def train(
         return _train(data, folder, resume, settings, say if processes.first() else _silent, begun)
 
 
-def _train(data: str | Path, folder: Path, resume: bool, settings: Settings, say: Callable[[str], None], begun: float) -> Run:
+def _train(
+    data: str | Path | Samples, folder: Path, resume: bool, settings: Settings, say: Callable[[str], None], begun: float
+) -> Run:
     devices = device.choose_each(settings.device)
     if processes.count() > 1 and len(devices) > 1:
         raise UserError(f"device {settings.device} with {processes.count()} processes: expected one device for each of them.")
     where = devices[0]
-    samples = _find(data, settings, say)
+    samples = data if isinstance(data, Samples) else _find(data, settings, say)
     heap = find_pictures(settings.unlabelled) if settings.unlabelled else None
 
     recipe, why = _recipe(folder, resume, settings, samples, where)
@@ -270,14 +272,7 @@ def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> S
 
 def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.Facts:
     """What a recipe is chosen by: how many pictures train, the size and colour of some of them, and with a budget the speed."""
-    sides, grey = [], True
-    for i in np.unique(np.linspace(0, len(samples) - 1, _LOOK).astype(int)):
-        try:
-            picture = decode(samples.read(int(i)))
-        except (OSError, BadPicture):
-            continue  # it is listed when all are read
-        sides.append(min(picture.shape[:2]))
-        grey = grey and bool((picture == picture[:, :, :1]).all())
+    side, grey = glance(samples)
     if settings.split == "notes":
         count = splits.notes_counts(len(samples))[0]
     elif (samples.splits == "train").any():
@@ -289,7 +284,6 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
     speed = None
     if settings.minutes != "auto":
         speed = processes.count() * estimate.pictures_per_second(where, _mixed(settings, where))
-    side = int(np.median(sides)) if sides else 1
     return recipes.Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed)
 
 

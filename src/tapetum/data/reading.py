@@ -17,6 +17,8 @@ from tapetum.data.samples import Samples
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# How many pictures are looked at before a recipe is chosen.
+_GLANCE = 32
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,22 @@ def read_pictures(samples: Samples, reduce_to: int, looks: bool = False) -> Iter
         return Reading(picture, "", digest, look(picture) if looks else None)
 
     return in_threads(read, range(len(samples)))
+
+
+def glance(samples: Samples) -> tuple[int, bool]:
+    """The median of the shorter sides of some of the pictures, in pixels, and whether all of these are grey.
+
+    Where none of them gives a picture the side is 1; why is told when all are read.
+    """
+    sides, grey = [], True
+    for i in np.unique(np.linspace(0, len(samples) - 1, _GLANCE).astype(int)):
+        try:
+            picture = decode(samples.read(int(i)))
+        except (OSError, BadPicture):
+            continue
+        sides.append(min(picture.shape[:2]))
+        grey = grey and bool((picture == picture[:, :, :1]).all())
+    return (int(np.median(sides)) if sides else 1), grey
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -40,7 +40,6 @@ from tapetum.training.team import Team
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 # Hundreds of short epochs need no line each; the progress bar moves all the same.
 _SECONDS_BETWEEN_LINES = 4.0
-_MOST_VALIDATIONS = 60
 # A training that after this share of its steps, and so many at least, has a loss above this share of guessing's starts again,
 # twice at most, each time with this part of its learning rate.
 _ASKED, _LEAST_STEPS, _FLAT, _MOST_RESTARTS, _SAFER = 0.3, 50, 0.99, 2, 0.25
@@ -68,6 +67,8 @@ class Task:
     """Seconds that the training may take, its validations included."""
     fast: bool = True
     """Compute the same in a faster way; False for comparison."""
+    validations: int = 60
+    """About how many at most, where the last epoch counts."""
     keep_end: bool = False
     """Leave a checkpoint of the end too: a resumed training that had ended gives its network without a step."""
 
@@ -106,7 +107,7 @@ def fit(
     saved_at, said_at, validating = time.monotonic(), -math.inf, 0.0
     total = recipe.epochs * steps
     # Where the last epoch counts, validation only informs, and need not take the time of many short epochs.
-    every = 1 if recipe.keep == "best" else max(1, recipe.epochs // _MOST_VALIDATIONS)
+    every = 1 if recipe.keep == "best" else max(1, recipe.epochs // task.validations)
 
     def share_done() -> float:
         # A time budget is a second clock for the same schedule: whichever is further decides.
