@@ -121,8 +121,11 @@ def test_no_command_touches_the_pictures(tapetum, stripes, tmp_path):
         return {p: (p.read_bytes() if p.is_file() else None, p.stat().st_mtime_ns) for p in stripes.rglob("*")}
 
     before, run = tree(), tmp_path / "run"
+    many = ("--model", "lenet-now", "--size", "32", "--start-size", "32", "--epochs", "3", "--minutes", "2")
     for command in (
         ("check", stripes, "--out", tmp_path / "check.html"),
+        ("tune", stripes, "--out", tmp_path / "tuned", "--trials", "1", *many),
+        ("grow", stripes, "--out", tmp_path / "grown", "--seeds", "1", *many),
         ("pack", stripes, tmp_path / "shards", "--shard-mb", "0.1"),
         ("train", stripes, "--out", run, "--folds", "2", *QUICK),
         ("labels", run, "--out", tmp_path / "labels.html", "--csv", tmp_path / "labels.csv"),
