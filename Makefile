@@ -43,7 +43,7 @@ bench: $(STAMP)  ## the slow trainings and the speed ratios (hours)
 fuzz: $(STAMP)  ## decode 100,000 mutated pictures (some minutes)
 	$(BIN)/python torture/fuzz.py
 
-torture: $(STAMP)  ## kills, flips, bombs and odd input by the hundred: a line a promise (a quarter of an hour)
+torture: $(STAMP)  ## kills, flips, bombs and odd input by the hundred: a line a promise (long)
 	OMP_WAIT_POLICY=passive $(BIN)/python torture/torture.py
 
 gpu: $(STAMP)  ## whether this machine's GPUs compute what its processor does, how fast, and together (some minutes)

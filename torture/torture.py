@@ -1,6 +1,6 @@
 """The promises of docs/trust.md that want large counts, one line each: row, promise, figure, ok or FAILED.
 
-    python torture/torture.py            # all; about a quarter of an hour on one core
+    python torture/torture.py            # all; those of the server take by far the longest
     python torture/torture.py 14 18
 
 The rows' numbers are those of the trust page. Works on tiny networks and pictures made for it, in a folder that goes again.
