@@ -309,6 +309,7 @@ def test_too_little_is_refused_and_nothing_is_left(photos, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # what is enough on a quiet machine
 def test_the_minutes_that_are_said_to_be_needed_are_enough(photos, tmp_path):
     with pytest.raises(UserError) as refused:
         tune(photos, tmp_path / "out", settings=dataclasses.replace(QUICK, minutes=0.05), say=silent)
