@@ -344,7 +344,7 @@ def soak(place: Path) -> Outcome:
 
     count = _many(100_000)
     requests = [post(encoded(noise(n))) for n in range(64)]
-    with load.served(_small(place)) as (port, process):
+    with load.served(_small(place), "--queue", 1000) as (port, process):
         files: list[int] = []
         sizes: list[tuple[int, float]] = []
         done = 0
