@@ -151,10 +151,10 @@ def one_run(
     name: str, track: Track, network: str, seed: int, options: dict[str, Any], folder: Path, keep: Path | None
 ) -> dict[str, Any]:
     """Train and judge once; what is worth keeping of it."""
-    begun = time.monotonic()
+    begun, spent = time.monotonic(), time.process_time()
     settings = {"recipe": "notes" if "-textbook" in network else "auto", **track.options, **options}
     run = tapetum.train(track.train, folder, model=network, seed=seed, say=lambda line: None, **settings)
-    wall = time.monotonic() - begun
+    wall, spent = time.monotonic() - begun, time.process_time() - spent
     if track.judge is None:
         found = run.metrics["test"]
     else:
@@ -173,6 +173,7 @@ def one_run(
         "epochs": about["training"]["epochs"],
         "training_seconds": training_seconds(folder / "log.jsonl"),
         "seconds": round(wall, 1),
+        "processor_seconds": round(spent, 1),
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
@@ -208,6 +209,12 @@ def training_seconds(log: Path) -> float:
     return round(sum(last.values()), 1)
 
 
+def minutes(entries: list[dict[str, Any]], name: str) -> str:
+    """The mean of what the runs kept under `name`, which older ones may not have."""
+    known = [entry[name] for entry in entries if entry.get(name) is not None]
+    return f"{np.mean(known) / 60:.1f} min" if known else "-"
+
+
 def write_table() -> None:
     """The means over seeds of all runs, as a table in RESULTS.md between its two marks."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
@@ -215,8 +222,8 @@ def write_table() -> None:
         entry = json.loads(line)
         groups[entry["track"], entry["network"], " ".join(f"{k}={v}" for k, v in entry["options"].items())].append(entry)
     rows = [
-        "| track | network | settings | mean accuracy | sd | 95 % interval of the mean | seeds | n | training | threads |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| track | network | settings | mean accuracy | sd | 95 % interval of the mean | seeds | n | training | processor | threads |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (track, network, options), entries in groups.items():
         accuracies = np.array([entry["accuracy"] for entry in entries])
@@ -225,13 +232,12 @@ def write_table() -> None:
             spread = f"{accuracies.std(ddof=1) * 100:.1f} | {mean.low:.1%} to {mean.high:.1%}"
         else:
             spread = "- | -"
-        known = [entry["training_seconds"] for entry in entries if entry["training_seconds"] is not None]
-        minutes = f"{np.mean(known) / 60:.1f} min" if known else "-"
+        training, processor = (minutes(entries, name) for name in ("training_seconds", "processor_seconds"))
         threads = "/".join(str(count) for count in sorted({entry["threads"] for entry in entries}))
         digits = 2 if track == "MNIST" else 1
         rows.append(
             f"| {track} | `{network}` | {options} | {accuracies.mean():.{digits}%} | {spread} | {len(entries)} "
-            f"| {entries[0]['n']:,} | {minutes} | {threads} |"
+            f"| {entries[0]['n']:,} | {training} | {processor} | {threads} |"
         )
     text = RESULTS.read_text(encoding="utf-8")
     before, _, rest = text.partition(MARKS[0])
