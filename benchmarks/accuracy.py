@@ -204,8 +204,9 @@ def together(name: str, network: str, options: dict[str, Any], keep: Path) -> di
 
 
 def training_seconds(log: Path) -> float:
-    """Seconds that the training took, its validations included; of several members their sum."""
-    last = {entry.get("member", 1): entry["seconds"] for entry in map(json.loads, log.read_text().splitlines())}
+    """Seconds that the training took, its validations included; of several networks their sum."""
+    entries = map(json.loads, log.read_text().splitlines())
+    last = {(entry.get("stage"), entry.get("member")): entry["seconds"] for entry in entries}
     return round(sum(last.values()), 1)
 
 
@@ -222,7 +223,8 @@ def write_table() -> None:
         entry = json.loads(line)
         groups[entry["track"], entry["network"], " ".join(f"{k}={v}" for k, v in entry["options"].items())].append(entry)
     rows = [
-        "| track | network | settings | mean accuracy | sd | 95 % interval of the mean | seeds | n | training | processor | threads |",
+        "| track | network | settings | mean accuracy | sd | 95 % interval of the mean | seeds | n | training | processor "
+        "| threads |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (track, network, options), entries in groups.items():

@@ -33,6 +33,9 @@ class Settings:
     """Time budget, from the first picture read to the last file written."""
     members: int = 1
     """Networks to train, which then answer as one: their mean is steadier and better than each, for as many times the work."""
+    distill: OnOff = "off"
+    """After the `members`, train one more network that learns what they answer together; it alone is the model, and answers as
+    fast as one."""
     folds: int = 1
     """Cross-validation: as many networks, each trained without one part of the pictures and judged on it. They answer as one;
     every picture has a judge that never saw it."""
@@ -125,9 +128,9 @@ class Settings:
     """Keep the decoded pictures in your cache folder for the next time (never in the picture folder)."""
 
     @property
-    def networks(self) -> int:
-        """How many networks a training makes."""
-        return max(self.members, self.folds)
+    def trainings(self) -> float:
+        """How much work is asked for, in trainings of one network."""
+        return max(self.members, self.folds) + (work_of_pupil(self.members) if self.distill == "on" else 0)
 
     def __post_init__(self) -> None:
         """Refuse values that no training can use, whether they came from a flag, a file or a call."""
@@ -141,6 +144,8 @@ class Settings:
         if self.folds > 1 and (self.members > 1 or self.unlabelled or self.split == "notes"):
             other = "members" if self.members > 1 else "unlabelled" if self.unlabelled else "split notes"
             raise UserError(f"folds {self.folds} with {other}: expected one or the other. Leave one of them out.")
+        if self.distill == "on" and self.members == 1:
+            raise UserError("distill on with members 1: expected two or more members to learn from, such as --members 5.")
         if self.val + self.test >= 1:
             raise UserError(f"val {self.val} and test {self.test} leave no pictures to train on: their sum must be below 1.")
 
@@ -204,6 +209,11 @@ class Recipe:
     rescue: OnOff
     keep: Literal["best", "last"]
     views: Views
+
+
+def work_of_pupil(teachers: int) -> float:
+    """How many trainings of one network it is to learn from so many: each goes forward beside it, a third of a step's work."""
+    return 1 + teachers / 3
 
 
 def decide(settings: Settings, choices: Mapping[str, Any]) -> Recipe:

@@ -170,9 +170,10 @@ def _train(
     # Only training pictures have a fold.
     fold_N = table.fold_N[table.fold_N >= 0]
     tasks = members.folds(task, fold_N) if len(fold_N) else members.parts(task, settings.members)
-    network, told = members.fit(tasks, make, resume, say, write)
+    distill = settings.distill == "on"
+    network, told = members.fit(tasks, make, resume, say, write, distill)
     turning.narrow(network)
-    progress, seconds = told[0], sum(each.seconds for each in told)
+    progress, seconds = told[-1 if distill else 0], sum(each.seconds for each in told)
     if any(each.epoch == 0 for each in told):
         raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
 
@@ -190,7 +191,8 @@ def _train(
             "epochs": progress.epoch,
             "kept": recipe.keep,
             "best_epoch": progress.best_epoch,
-            "members": len(told),
+            "members": 1 if distill else len(told),
+            "teachers": settings.members if distill else 0,
             "restarts": sum(each.restarts for each in told),
         },
         "calibration": calibrated,
@@ -359,7 +361,7 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
     recipe = dataclasses.replace(recipe, batch=max(2, -(-recipe.batch // processes.count())))
     seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed, task.fast, times)
     seconds += team.seconds_to_add_gradients(network)
-    seconds *= steps * recipe.epochs * (settings.folds - 1 if settings.folds > 1 else settings.members)
+    seconds *= steps * recipe.epochs * (settings.folds - 1 if settings.folds > 1 else settings.trainings)
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())
     many = f", {processes.count()} processes" if processes.count() > 1 else ""

@@ -23,7 +23,9 @@ from tapetum.training import recipes
 
 pytest.importorskip("optuna", reason="the search needs Optuna (extra tune)")
 
-QUICK = Settings(model="lenet-now", size=32, start_size=32, epochs=3, rotate=0.0, erase=0.0, minutes=15.0)  # trials end it, so that no clock does
+QUICK = Settings(
+    model="lenet-now", size=32, start_size=32, epochs=3, rotate=0.0, erase=0.0, minutes=15.0
+)  # trials end it, so that no clock does
 FLAGS = ["--model", "lenet-now", "--size", "32", "--start-size", "32", "--epochs", "3"]
 FLAGS += ["--rotate", "0", "--erase", "0", "--minutes", "15"]
 

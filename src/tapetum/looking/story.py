@@ -92,7 +92,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
-    """The epochs of the first network that was kept: not those of one that only guessed labels, nor before it began again."""
+    """The epochs of the first network that was kept: not those of others that only taught it, nor before it began again."""
     found: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         entry = json.loads(line)

@@ -30,7 +30,7 @@ from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.faster import keep_freed_memory, rewritten, watch_strides
 from tapetum.inference.classifier import probabilities_of_all
-from tapetum.training import checkpoint
+from tapetum.training import checkpoint, distillation
 from tapetum.training.checkpoint import Progress, State
 from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
 from tapetum.training.signals import Interrupted, StopRequest
@@ -69,6 +69,8 @@ class Task:
     """Compute the same in a faster way; False for comparison."""
     validations: int = 60
     """About how many at most, where the last epoch counts."""
+    teacher: torch.nn.Module | None = None
+    """Answers for the pictures of each step in the place of their labels (training/distillation.py)."""
     keep_end: bool = False
     """Leave a checkpoint of the end too: a resumed training that had ended gives its network without a step."""
 
@@ -181,7 +183,8 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
     team.begin(batch.part, batch.whole)
     with torch.autocast(task.device.type, enabled=task.mixed):
         outputs_BK = state.network(batch.images_BCHW)
-        batch_loss = loss(outputs_BK.float(), batch.targets_BK, batch.weight_B, task.rubbish, batch.whole)
+        targets_BK = distillation.targets(task.teacher, batch.images_BCHW) if task.teacher else batch.targets_BK
+        batch_loss = loss(outputs_BK.float(), targets_BK, batch.weight_B, task.rubbish, batch.whole)
     # Of a mixed picture the larger part counts; of a turned one the class.
     classes = task.training.num_classes
     hits_B = (outputs_BK.argmax(1) % classes == batch.targets_BK.argmax(1) % classes) * batch.weight_B

@@ -1,4 +1,7 @@
-"""One network, or several that will answer as one: each goes through the training loop, one after the other."""
+"""One network, or several that will answer as one: each goes through the training loop, one after the other.
+
+What several answer together one more may learn, which alone is kept then (`distill`).
+"""
 
 import dataclasses
 import functools
@@ -8,9 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from tapetum.config import work_of_pupil
 from tapetum.data.loader import ValidationLoader
 from tapetum.models.ensemble import Ensemble
-from tapetum.training import checkpoint, loop
+from tapetum.training import checkpoint, distillation, loop
 from tapetum.training.checkpoint import Progress
 from tapetum.training.loop import Task
 
@@ -21,34 +25,42 @@ def fit(
     resume: bool,
     say: Callable[[str], None],
     log: Callable[[dict], None],
+    distill: bool = False,
 ) -> tuple[torch.nn.Module, list[Progress]]:
-    """Train a network for each task.
+    """Train a network for each task, and with `distill` one more that learns from them.
 
     Args:
         tasks: from `parts` or `folds`; the first one's deadline is that of all, and is shared out evenly.
         make: a freshly initialised network on the task's device, from a seed. One task gives a plain network, more an Ensemble.
         resume: finished networks are taken from their checkpoints, an unfinished one goes on, the rest begins.
         say, log: as the training loop's; entries of several networks carry their number.
+        distill: the last network's labels are what the others, two or more, answer together.
 
     Returns:
-        The network, trained, and what is told of each training.
+        The network, trained, and what is told of each training. With `distill` it is the last one.
     """
     count, left = len(tasks), tasks[0].deadline
     if count == 1:
         (task,) = tasks
         network = make(task.seed)
         return network, [loop.fit(task, network, resume and checkpoint.exists(task.folder), say, log)]
-    networks, told = [], []
-    for i, task in enumerate(tasks):
+    networks: list[torch.nn.Module] = []
+    told: list[Progress] = []
+    work = [1.0] * count + [work_of_pupil(count)] * distill
+    for i, share in enumerate(work):
         begun = time.monotonic()
-        part = dataclasses.replace(task, deadline=left / (count - i))
+        part = tasks[i] if i < count else _pupil(tasks[0], networks)
+        part = dataclasses.replace(part, deadline=left * share / sum(work[i:]))
         network = make(part.seed)
-        say(f"network {i + 1} of {count}, seed {part.seed}")
+        learns = ", which learns from the others" if part.teacher else ""
+        say(f"network {i + 1} of {len(work)}, seed {part.seed}{learns}")
         again = resume and checkpoint.exists(part.folder)
-        told.append(loop.fit(part, network, again, say, functools.partial(_log_of, log, i + 1)))
+        # The curves of a run are those of the network that is kept.
+        marks = {} if part.teacher else {"member": i + 1} | ({"stage": "teacher"} if distill else {})
+        told.append(loop.fit(part, network, again, say, functools.partial(_log_of, log, marks)))
         networks.append(network)
         left -= max(told[-1].seconds, time.monotonic() - begun)
-    return Ensemble(networks), told
+    return networks[-1] if distill else Ensemble(networks), told
 
 
 def parts(task: Task, count: int) -> list[Task]:
@@ -78,8 +90,15 @@ def folds(task: Task, fold_N: np.ndarray) -> list[Task]:
     return found
 
 
-def _log_of(log: Callable[[dict], None], member: int, entry: dict) -> None:
-    log({"member": member, **entry})
+def _pupil(task: Task, networks: list[torch.nn.Module]) -> Task:
+    """The task of one more network, with the others for a teacher."""
+    part = _with_seed(task, len(networks))
+    teacher = distillation.as_teacher(Ensemble(list(networks)))
+    return dataclasses.replace(part, teacher=teacher, identity={**part.identity, "teachers": len(networks)})
+
+
+def _log_of(log: Callable[[dict], None], marks: dict, entry: dict) -> None:
+    log({**marks, **entry})
 
 
 def _with_seed(task: Task, i: int) -> Task:

@@ -189,7 +189,7 @@ def _work(settings: Settings, facts: Facts) -> float:
     thirteen times the work, and are each shown a quarter as often.
     """
     if settings.minutes != "auto" and facts.speed:
-        return 0.65 * facts.speed * settings.minutes * 60 / settings.networks  # the rest goes into pictures and averages
+        return 0.65 * facts.speed * settings.minutes * 60 / settings.trainings  # the rest goes into pictures and averages
     return 95_000 * (facts.count / 400) ** 0.65
 
 

@@ -39,6 +39,13 @@ def widen(network: nn.Module, name: str) -> None:
     network.set_submodule(place, wide)
 
 
+def answer_turned(network: nn.Module) -> None:
+    """Let a widened network that is evaluated answer for every turn, as it does in training."""
+    for layer in network.modules():
+        if isinstance(layer, TurnedLinear):
+            layer.train()
+
+
 def narrow(network: nn.Module) -> None:
     """Put the plain layer back in place of every one that `widen` made, with the weights for unturned pictures."""
     for place, layer in list(network.named_modules()):
