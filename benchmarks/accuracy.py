@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py T400 --networks lenet compact --seeds 5
     python benchmarks/accuracy.py T400 --networks compact --set members=5 --seeds 3
     python benchmarks/accuracy.py T400 --networks auto --set minutes=1 --seeds 3
+    python benchmarks/accuracy.py T400 --networks compact --set epochs=110 --method alternating-flip --seeds 3
     python benchmarks/accuracy.py MNIST --networks lenet5-1998 --set recipe=paper warp=0.1 epochs=40
     python benchmarks/accuracy.py FOLDER --judge OTHER_FOLDER --networks auto
     python benchmarks/accuracy.py --table
@@ -19,6 +20,7 @@ into RESULTS.md (Student's t). `lenet-textbook` and `alexnet-textbook` get the n
 """
 
 import argparse
+import contextlib
 import json
 import platform
 import shutil
@@ -36,6 +38,7 @@ import torch
 
 import networks_tried  # noqa: F401 - registers them
 import tapetum
+from methods_tried import METHODS
 from tapetum.evaluation import metrics
 from tapetum.evaluation.evaluate import evaluate
 from tapetum.evaluation.metrics import mean_interval
@@ -67,6 +70,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="labelled pictures that judge (with a folder as track)")
     parser.add_argument("--networks", nargs="+", default=["auto"])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, as of tapetum train")
+    parser.add_argument("--method", choices=METHODS, help="a method that was tried (methods_tried.py)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="how many, from 0; or first and last")
     parser.add_argument("--note", default="", help="a word kept with the runs, such as what they are compared with")
     parser.add_argument("--keep", type=Path, help="a folder for each run's probabilities, for --together")
@@ -88,7 +92,10 @@ def main() -> None:
         track = find_track(args.track, args.judge, Path(scratch))
         for network in args.networks:
             for seed in range(first, last + 1):
-                entry = one_run(args.track, track, network, seed, options, Path(scratch) / "run", args.keep)
+                with METHODS[args.method]() if args.method else contextlib.nullcontext():
+                    entry = one_run(args.track, track, network, seed, options, Path(scratch) / "run", args.keep)
+                if args.method:
+                    entry["options"] = {**entry["options"], "method": args.method}
                 append({**entry, "note": args.note})
 
 
