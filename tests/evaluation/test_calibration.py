@@ -66,13 +66,13 @@ def test_auc_and_f1_are_scikit_learns(classes):
 def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say():
     truth = metrics.evaluate(*drawn(100_000), classes=("a", "b", "c"))
     held = dict.fromkeys(truth.intervals, 0)
-    for seed in range(60):
+    for seed in range(20):
         found = metrics.evaluate(*drawn(300, seed=1000 + seed), classes=("a", "b", "c"))
         for name, (low, high) in found.intervals.items():
             held[name] += low <= getattr(truth, name) <= high
     # The calibration error of few pictures is biased upwards, and its interval with it; it is not asked for.
     for name in ("log_loss", "brier", "macro_f1", "auc"):
-        assert held[name] >= 52, held
+        assert held[name] >= 16, held
 
 
 def test_the_diagrams_values():

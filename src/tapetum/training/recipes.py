@@ -148,7 +148,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         batch=32 if facts.count < 10_000 else 64, optimizer="adamw", lr=0.002 if small else 0.001, schedule="cosine",
         weight_decay=0.05, ema=0.99, rescue="on", balance="on" if facts.imbalance >= _UNEVEN else "off", epochs=1,
     )  # fmt: skip
-    if model in _NORMALISED:
+    if model in _BY_MUON:
         hurried = {"batch": 16} if work < _TURNING_FROM else {"turn": 0.5}
         choices |= {"optimizer": "muon", "lr": 0.001, **hurried}
     choices |= own
@@ -227,8 +227,9 @@ def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, draw
 
 _OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
 
-# Networks with BatchNorm after every convolution, which bear Muon's long steps.
-_NORMALISED = ("compact", "compact-wide", "compact-large", "lenet-now", "alexnet-now")
+# Networks with BatchNorm after every convolution bear Muon's long steps; AlexNets shorter ones, LeNet none.
+_ALEXNETS = ("alexnet", "alexnet-2012", "alexnet-table", "alexnet-2014", "alexnet-textbook")
+_BY_MUON = ("compact", "compact-wide", "compact-large", "lenet-now", "alexnet-now", *_ALEXNETS)
 # What the experiments found best for single networks, where it differs (benchmarks/LOG.md). Kin that was not searched for gets
 # the same at its own size.
 _LENET = {"epochs": 300, "lr": 0.001, "mixup": 0.0}
@@ -237,7 +238,7 @@ _OF_NETWORK: dict[str, dict[str, Any]] = {
     **{name: {**_LENET, "epochs": 60} for name in models.names() if name.startswith("lenet-textbook")},
     "lenet": {**_LENET, "size": 64},
     "lenet-now": {"size": 112},
-    **dict.fromkeys(("alexnet-2012", "alexnet-table", "alexnet-2014", "alexnet-textbook"), _ALEXNET),
+    **dict.fromkeys(_ALEXNETS, _ALEXNET),
     "alexnet": {**_ALEXNET, "size": 128},
 }
 # Up to so many pictures these still need all of their epochs: at 2,000 photos `lenet` reaches 77 % in 90 and 81 % in 300.
