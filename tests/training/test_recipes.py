@@ -123,9 +123,9 @@ def test_without_a_budget_the_work_suits_the_number_of_pictures():
     assert epochs == sorted(epochs, reverse=True)
 
 
-def test_muon_and_turned_pictures_are_for_networks_with_batchnorm_and_for_time_enough():
+def test_muon_and_turned_pictures_are_for_all_but_lenet_and_for_time_enough():
     chosen = {model: recipes.choose(Settings(model=model), PHOTOS)[0] for model in ("compact", "lenet-now", "lenet", "alexnet")}
-    assert [(r.optimizer, r.turn) for r in chosen.values()] == [("muon", 0.5), ("muon", 0.5), ("adamw", 0.0), ("adamw", 0.0)]
+    assert [(r.optimizer, r.turn) for r in chosen.values()] == [("muon", 0.5), ("muon", 0.5), ("adamw", 0.0), ("muon", 0.5)]
     hurried, why = recipes.choose(Settings(minutes=1), dataclasses.replace(PHOTOS, speed=500.0))
     assert (hurried.optimizer, hurried.turn, hurried.batch) == ("muon", 0.0, 16)
     assert "turned, which" not in why
