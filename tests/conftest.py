@@ -96,6 +96,17 @@ def plain_copy(plain_run, tmp_path):
     return shutil.copytree(plain_run, tmp_path / "run")
 
 
+@pytest.fixture
+def one_thread():
+    """One thread, as each of several processes on two cores has: on some processors two sum in another order."""
+    import torch
+
+    now = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(now)
+
+
 def encoded(picture, format="PNG", **options) -> bytes:
     """A PIL picture as the bytes of a file."""
     import io

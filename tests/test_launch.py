@@ -33,7 +33,7 @@ def test_the_flag_is_left_out_for_the_processes():
     assert _without_the_flag(given) == ["train", "a", "--out", "b"]
 
 
-def test_train_evaluate_and_predict_in_two_processes_say_what_one_says(data, tmp_path, monkeypatch, capsys):
+def test_train_evaluate_and_predict_in_two_processes_say_what_one_says(data, tmp_path, monkeypatch, capsys, one_thread):
     said = {}
     for number in (1, 2):
         out = tmp_path / f"run-{number}"

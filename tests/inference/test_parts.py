@@ -74,7 +74,7 @@ def test_the_parts_are_the_whole(finished, pictures, tmp_path, kind):
     assert [part["sha256"] for part in told["parts"]] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
 
 
-def test_several_processes_make_the_same_parts_and_a_killed_one_is_gone_on_with(finished, pictures, tmp_path):
+def test_several_processes_make_the_same_parts_and_a_killed_one_is_gone_on_with(finished, pictures, tmp_path, one_thread):
     options = {"rows": 32, "batch": 16}
     told = into_parts(finished[0], pictures, tmp_path / "one", options)
     assert together(2, into_parts, finished[0], pictures, tmp_path / "two", options) == [told] * 2
