@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="labelled pictures that judge (with a folder as track)")
     parser.add_argument("--networks", nargs="+", default=["auto"])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, as of tapetum train")
-    parser.add_argument("--method", choices=METHODS, help="a method that was tried (methods_tried.py)")
+    parser.add_argument("--method", choices=METHODS, help="a method that the package does not have (methods_tried.py)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="how many, from 0; or first and last")
     parser.add_argument("--note", default="", help="a word kept with the runs, such as what they are compared with")
     parser.add_argument("--keep", type=Path, help="a folder for each run's probabilities, for --together")
