@@ -6,6 +6,7 @@
     python benchmarks/accuracy.py T400 --networks compact --set epochs=110 --method alternating-flip --seeds 3
     python benchmarks/accuracy.py MNIST --networks lenet5-1998 --set recipe=paper warp=0.1 epochs=40
     python benchmarks/accuracy.py FOLDER --judge OTHER_FOLDER --networks auto
+    python benchmarks/accuracy.py T400 --networks compact --set epochs=60 --paired
     python benchmarks/accuracy.py --table
 
 A track trains on one set of pictures and is judged on another:
@@ -16,7 +17,8 @@ A track trains on one set of pictures and is judged on another:
     MNIST   57,000 of the 60,000 training digits; judged on the 10,000 test digits
 
 Every run is appended to accuracy.jsonl, with its settings, seconds, machine and versions; `--table` puts the means over seeds
-into RESULTS.md (Student's t). `lenet-textbook` and `alexnet-textbook` get the notes' recipe, and with it their best epoch.
+into RESULTS.md (Student's t); `--paired` prints what each further setting changed, seed by seed. `lenet-textbook` and
+`alexnet-textbook` get the notes' recipe, and with it their best epoch.
 """
 
 import argparse
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="a word kept with the runs, such as what they are compared with")
     parser.add_argument("--keep", type=Path, help="a folder for each run's probabilities, for --together")
     parser.add_argument("--together", action="store_true", help="judge the mean of the kept runs of each network, as members=N")
+    parser.add_argument("--paired", action="store_true", help="compare runs with further settings with those of --set alone")
     parser.add_argument("--table", action="store_true", help="write the means into RESULTS.md and stop")
     args = parser.parse_args()
     if args.table:
@@ -83,6 +86,10 @@ def main() -> None:
     if args.track is None:
         sys.exit("expected a track: T400, T2000, T20k, MNIST or a folder")
     options = dict(value(pair) for pair in args.set)
+    if args.paired:
+        for network in args.networks:
+            tell_pairs(args.track, network, options)
+        return
     if args.together:
         for network in args.networks:
             append(together(args.track, network, options, args.keep))
@@ -221,6 +228,27 @@ def minutes(entries: list[dict[str, Any]], name: str) -> str:
     """The mean of what the runs kept under `name`, which older ones may not have."""
     known = [entry[name] for entry in entries if entry.get(name) is not None]
     return f"{np.mean(known) / 60:.1f} min" if known else "-"
+
+
+def tell_pairs(track: str, network: str, base: dict[str, Any]) -> None:
+    """What each setting added to `base` changes: the mean of the differences between runs of one seed, and its interval."""
+    groups: dict[str, dict[int, float]] = defaultdict(dict)
+    for line in RUNS.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if (entry["track"], entry["network"]) == (track, network) and base.items() <= entry["options"].items():
+            added = {name: chosen for name, chosen in entry["options"].items() if name not in base}
+            groups[" ".join(f"{name}={chosen}" for name, chosen in added.items())][entry["seed"]] = entry["accuracy"]
+    if "" not in groups:
+        sys.exit(f"no runs of {network} on {track} with {base} alone: run these first")
+    print("| changed | mean accuracy | points more | 95 % interval | seeds |\n|---|---|---|---|---|")
+    for added, found in sorted(groups.items()):
+        seeds = sorted(found.keys() & groups[""].keys())
+        differences = 100 * np.array([found[seed] - groups[""][seed] for seed in seeds])
+        told = "- | -"
+        if added and len(seeds) > 1:
+            mean = mean_interval(differences)
+            told = f"{mean.value:+.1f} | {mean.low:+.1f} to {mean.high:+.1f}"
+        print(f"| {added or 'nothing'} | {np.mean([found[seed] for seed in seeds]):.1%} | {told} | {len(seeds)} |")
 
 
 def write_table() -> None:
