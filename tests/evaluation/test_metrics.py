@@ -253,3 +253,22 @@ def test_the_interval_of_a_mean_is_scipys():
     assert found.low < low < found.value < high < found.high  # four values: Student's is wider than the bootstrap's
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (found.low, found.high, found.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 4)
+
+
+def test_bootstrap_intervals_are_scikit_learns_figures_of_pictures_drawn_one_by_one():
+    labels_N, probabilities_NK = random_case(3, n=6700)
+    probabilities_NK = probabilities_NK.round(1) + 0.01  # many are equal
+    probabilities_NK /= probabilities_NK.sum(1, keepdims=True)
+    # Of so many numbers a hundred sets are drawn.
+    generator, drawn = np.random.default_rng(0), {name: [] for name in ("log_loss", "brier", "macro_f1", "auc", "ece")}
+    for _ in range(100):
+        some = generator.integers(6700, size=6700)
+        labels, p = labels_N[some], probabilities_NK[some]
+        drawn["log_loss"].append(sklearn.metrics.log_loss(labels, p))
+        drawn["brier"].append(((np.eye(3)[labels] - p) ** 2).sum(1).mean())
+        drawn["macro_f1"].append(sklearn.metrics.f1_score(labels, p.argmax(1), average="macro"))
+        drawn["auc"].append(np.mean([sklearn.metrics.roc_auc_score(labels == k, p[:, k]) for k in range(3)]))
+        drawn["ece"].append(metrics.calibration_error(labels, p))
+    found = metrics.evaluate(labels_N, probabilities_NK, ("a", "b", "c")).intervals
+    for name, values in drawn.items():
+        assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5])), name

@@ -61,7 +61,7 @@ def test_titles_hold_the_names_the_probability_and_a_sign(tmp_path, monkeypatch)
     drawn = []
     monkeypatch.setattr(grids, "write_png", lambda canvas, path: drawn.append(canvas.figure))
     prediction_grid([gray()] * 3, ["cat", "cat", None], ["cat", "dog", "cat"], [0.9, 0.516, 1], tmp_path / "g.png")
-    titles = [axes.get_title() for axes in drawn[0].axes]
+    titles = [text.get_text() for text in drawn[0].axes[0].texts]
     assert titles == ["cat\n✓ cat, 90 %", "cat\n✗ dog, 52 %", "cat, 100 %"]
 
 

@@ -4,7 +4,6 @@ import random
 import re
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from tapetum.data.samples import Samples
 from tapetum.errors import UserError
@@ -63,6 +62,9 @@ def folds(samples: Samples, count: int, seed: int, groups: np.ndarray) -> np.nda
                 f"folds {count}: class '{name}' has {different} different readable pictures, expected {count} or more. "
                 "Use fewer folds."
             )
+    # It takes two seconds to import, which data that come with their split need not wait for.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     fold_N = np.zeros(len(samples), np.int64)
     halves = StratifiedGroupKFold(count, shuffle=True, random_state=seed % 2**32)
     for fold, (_, out) in enumerate(halves.split(np.zeros(len(samples)), samples.labels, groups)):

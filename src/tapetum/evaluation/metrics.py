@@ -10,7 +10,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from tapetum.errors import UserError
 
@@ -18,6 +18,8 @@ from tapetum.errors import UserError
 _EPSILON = float(np.finfo(np.float64).eps)
 # The sum of many float32 probabilities may miss 1 by a little; what misses it by more is no softmax.
 _ROUNDING = 1e-4
+# Bins of the calibration error, and how many numbers of drawn pictures are in memory at once.
+_BINS, _DRAWN_AT_ONCE = 15, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,7 @@ def log_loss(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
     NaN where a probability is: a training that diverges must be able to say so.
     """
     _check_table(labels_N, probabilities_NK, probabilities_NK.shape[-1])
-    of_true_N = probabilities_NK[np.arange(len(labels_N)), labels_N].astype(np.float64)
-    return float(-np.log(np.clip(of_true_N, _EPSILON, 1 - _EPSILON)).mean())
+    return float(_losses(labels_N, probabilities_NK).mean())
 
 
 def brier(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
@@ -204,21 +205,17 @@ def brier(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
     With two classes this is twice what scikit-learn's `brier_score_loss` gives by default.
     """
     _check_table(labels_N, probabilities_NK, probabilities_NK.shape[-1])
-    errors_NK = probabilities_NK.astype(np.float64)
-    errors_NK[np.arange(len(labels_N)), labels_N] -= 1
-    return float((errors_NK**2).sum(1).mean())
+    return float(_errors(labels_N, probabilities_NK).mean())
 
 
-def calibration_error(labels_N: np.ndarray, probabilities_NK: np.ndarray, bins: int = 15) -> float:
+def calibration_error(labels_N: np.ndarray, probabilities_NK: np.ndarray, bins: int = _BINS) -> float:
     """The expected calibration error: |mean confidence - share of right answers|, over bins of equal width, by their counts.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", equation 3, with its 15 bins.
     """
     _check_table(labels_N, probabilities_NK, probabilities_NK.shape[-1])
-    confidence_N = probabilities_NK.max(1)
-    place_N = np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
-    gaps_N = confidence_N - (probabilities_NK.argmax(1) == labels_N)
-    return float(np.abs(np.bincount(place_N, gaps_N)).sum() / len(labels_N))
+    bin_N, gaps_N = _gaps(labels_N, probabilities_NK, bins)
+    return float(np.abs(np.bincount(bin_N, gaps_N)).sum() / len(labels_N))
 
 
 def auc(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
@@ -228,40 +225,83 @@ def auc(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
     (Hanley & McNeil 1982, "The meaning and use of the area under a ROC curve").
     """
     _check_table(labels_N, probabilities_NK, probabilities_NK.shape[-1])
-    areas = []
-    for k in np.unique(labels_N):
-        of_class_N = labels_N == k
-        inside, outside = int(of_class_N.sum()), int((~of_class_N).sum())
-        if outside:
-            ranks_N = stats.rankdata(probabilities_NK[:, k])
-            areas.append((ranks_N[of_class_N].sum() - inside * (inside + 1) / 2) / (inside * outside))
-    return float(np.mean(areas)) if areas else math.nan
+    return float(_areas(labels_N, probabilities_NK, np.ones((1, len(labels_N))))[0])
 
 
 def macro_f1(confusion_KK: np.ndarray) -> float:
     """Mean F1 of the classes that occur in the labels or the predictions, from the counts of `confusion_matrix`."""
-    both_K = confusion_KK.sum(0) + confusion_KK.sum(1)
-    return float((2 * confusion_KK.diagonal()[both_K > 0] / both_K[both_K > 0]).mean())
+    return _mean_f1(confusion_KK.diagonal(), confusion_KK.sum(0) + confusion_KK.sum(1))
 
 
 def _bootstrap(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals over pictures drawn anew with replacement (Efron & Tibshirani 1993, chapter 13)."""
+    """95 % percentile intervals over pictures drawn anew with replacement (Efron & Tibshirani 1993, chapter 13).
+
+    Of each draw only matters how many times it has each picture (letter R: draws), so nothing is computed of a picture twice.
+    """
     generator = np.random.default_rng(0)
+    number, num_classes = probabilities_NK.shape
     repeats = int(np.clip(2_000_000 // probabilities_NK.size, 100, 1000))
+    losses_N, errors_N = _losses(labels_N, probabilities_NK), _errors(labels_N, probabilities_NK)
+    bin_N, gaps_N = _gaps(labels_N, probabilities_NK, _BINS)
+    predicted_N = probabilities_NK.argmax(1)
+    hits_N = predicted_N == labels_N
     found: dict[str, list[float]] = {name: [] for name in ("log_loss", "brier", "macro_f1", "auc", "ece")}
-    for _ in range(repeats):
-        drawn = generator.integers(len(labels_N), size=len(labels_N))
-        labels, p = labels_N[drawn], probabilities_NK[drawn]
-        found["log_loss"].append(log_loss(labels, p))
-        found["brier"].append(brier(labels, p))
-        found["macro_f1"].append(macro_f1(confusion_matrix(labels, p.argmax(1), p.shape[1])))
-        found["auc"].append(auc(labels, p))
-        found["ece"].append(calibration_error(labels, p))
+    for begin in range(0, repeats, rows := max(1, _DRAWN_AT_ONCE // number)):
+        drawn = [generator.integers(number, size=number) for _ in range(begin, min(begin + rows, repeats))]
+        times_RN = np.array([np.bincount(each, minlength=number) for each in drawn], float)
+        found["auc"].extend(_areas(labels_N, probabilities_NK, times_RN))
+        for times_N in times_RN:
+            found["log_loss"].append(times_N @ losses_N / number)
+            found["brier"].append(times_N @ errors_N / number)
+            found["ece"].append(np.abs(np.bincount(bin_N, gaps_N * times_N)).sum() / number)
+            hits_K, true_K, called_K = (
+                np.bincount(classes_N, counts_N, num_classes)
+                for classes_N, counts_N in ((labels_N, hits_N * times_N), (labels_N, times_N), (predicted_N, times_N))
+            )
+            found["macro_f1"].append(_mean_f1(hits_K, true_K + called_K))
     ends = {
         name: np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (math.nan,) * 2
         for name, values in found.items()
     }
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def _losses(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:
+    of_true_N = probabilities_NK[np.arange(len(labels_N)), labels_N].astype(np.float64)
+    return -np.log(np.clip(of_true_N, _EPSILON, 1 - _EPSILON))
+
+
+def _errors(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:
+    errors_NK = probabilities_NK.astype(np.float64)
+    errors_NK[np.arange(len(labels_N)), labels_N] -= 1
+    return (errors_NK**2).sum(1)
+
+
+def _gaps(labels_N: np.ndarray, probabilities_NK: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bin of each picture, and how much its confidence is above 1 (right) or 0 (wrong)."""
+    confidence_N = probabilities_NK.max(1)
+    bin_N = np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
+    return bin_N, confidence_N - (probabilities_NK.argmax(1) == labels_N)
+
+
+def _areas(labels_N: np.ndarray, probabilities_NK: np.ndarray, times_RN: np.ndarray) -> np.ndarray:
+    """`auc` of each of R sets, which have each picture so many times."""
+    total_R, classes_R = np.zeros(len(times_RN)), np.zeros(len(times_RN))
+    for k in np.unique(labels_N):
+        order_N = probabilities_NK[:, k].argsort()
+        values_N = probabilities_NK[order_N, k]
+        begins = np.flatnonzero(np.append(True, values_N[1:] != values_N[:-1]))  # of pictures with the same probability
+        ordered_RN, of_class_N = times_RN[:, order_N], labels_N[order_N] == k
+        inside, outside = (np.add.reduceat(ordered_RN * which_N, begins, axis=1) for which_N in (of_class_N, ~of_class_N))
+        won_R = (inside * (outside.cumsum(1) - outside / 2)).sum(1)
+        pairs_R = inside.sum(1) * outside.sum(1)
+        total_R += won_R / np.maximum(pairs_R, 1)
+        classes_R += pairs_R > 0
+    return np.divide(total_R, classes_R, out=np.full(len(total_R), math.nan), where=classes_R > 0)
+
+
+def _mean_f1(hits_K: np.ndarray, both_K: np.ndarray) -> float:
+    return float((2 * hits_K[both_K > 0] / both_K[both_K > 0]).mean())
 
 
 def confusion_matrix(labels_N: np.ndarray, predicted_N: np.ndarray, num_classes: int) -> np.ndarray:

@@ -35,7 +35,7 @@ _KOREAN = (
     "AppleGothic",
 )
 DPI = 100
-_CELL_INCHES, _TITLE_INCHES = 2.2, 0.4
+_CELL_INCHES, _TITLE_INCHES, _MARGIN_INCHES = 2.2, 0.4, 0.06
 
 
 def prediction_grid(
@@ -73,21 +73,26 @@ def prediction_grid(
     true = [None] * len(pictures) if true is None else true
     columns = max(1, min(columns, len(pictures)))
     rows = math.ceil(len(pictures) / columns)
-    size = (_CELL_INCHES * columns, (_CELL_INCHES + _TITLE_INCHES) * rows + (_TITLE_INCHES if title else 0))
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
+    width, height = _CELL_INCHES * columns, (_CELL_INCHES + _TITLE_INCHES) * rows + (_TITLE_INCHES if title else 0)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     canvas, families = FigureCanvasAgg(figure), _families()
+    # One pair of axes for all, in inches from the top left corner: a pair for each picture takes twenty times as long.
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    words: dict[str, Any] = {"ha": "center", "va": "bottom", "family": families, "parse_math": False}
     if title:
-        line = _fitted("", title, "", canvas, families, 12, size[0])
-        figure.suptitle(line, color=NEUTRAL, fontsize=12, family=families, parse_math=False)
+        line = _fitted("", title, "", canvas, families, 12, width)
+        axes.text(width / 2, _TITLE_INCHES * 0.8, line, color=NEUTRAL, fontsize=12, **words)
     cases = zip(pictures, true, predicted, probabilities, strict=True)
     for i, (picture, true_name, name, probability) in enumerate(cases):
         sign, color = ("", NEUTRAL) if true_name is None else ("✓ ", _RIGHT) if true_name == name else ("✗ ", _WRONG)
         lines = [_fitted(sign, name, f", {probability * 100:.0f} %", canvas, families, 10, _CELL_INCHES)]
         if true_name is not None:
             lines.insert(0, _fitted("", true_name, "", canvas, families, 10, _CELL_INCHES))
-        axes = figure.add_subplot(rows, columns, i + 1)
-        _show(axes, picture)
-        axes.set_title("\n".join(lines), color=color, fontsize=10, family=families, parse_math=False)
+        row, column = divmod(i, columns)
+        left, top = column * _CELL_INCHES, height - (rows - row) * (_CELL_INCHES + _TITLE_INCHES) + _TITLE_INCHES
+        axes.text(left + _CELL_INCHES / 2, top, "\n".join(lines), color=color, fontsize=10, **words)
+        _show(axes, picture, left + _MARGIN_INCHES, top + _MARGIN_INCHES, _CELL_INCHES - 2 * _MARGIN_INCHES)
     return write_png(canvas, path)
 
 
@@ -107,9 +112,10 @@ def curves(history: Sequence[dict[str, Any]], path: Path) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
-    figure = Figure(figsize=(9, 3.4), dpi=DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9, 3.4), dpi=DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    for axes, name, best in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("lower", "higher"), strict=True):
+    for left, name, best in ((0.07, "loss", "lower"), (0.57, "accuracy", "higher")):
+        axes = figure.add_axes((left, 0.15, 0.41, 0.74))
         draw_history(axes, history, name)
         axes.set_title(f"{name} ({best} is better)", fontsize=11)
         axes.set_xlabel("epoch")
@@ -149,17 +155,20 @@ def plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _show(axes: Any, picture: np.ndarray) -> None:
+def _show(axes: Axes, picture: np.ndarray, left: float, top: float, side: float) -> None:
     """Draw a picture at the top of a square, so that the titles of a row stand in line whatever its pictures' shapes are."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(f"a picture of shape {picture.shape} and type {picture.dtype}: expected uint8 (H, W, 3)")
-    height, width = picture.shape[:2]
-    side = max(height, width)
+    longer = max(picture.shape)
+    height, width = (side * pixels / longer for pixels in picture.shape[:2])
+    left += (side - width) / 2
     # Tiny pictures keep their pixels; photos are smoothed as usual.
-    axes.imshow(picture, interpolation="nearest" if side <= 40 else "antialiased")
-    axes.set_xlim((width - side) / 2 - 0.5, (width + side) / 2 - 0.5)
-    axes.set_ylim(side - 0.5, -0.5)
-    axes.set_axis_off()
+    axes.imshow(
+        picture,
+        extent=(left, left + width, top + height, top),
+        interpolation="nearest" if longer <= 40 else "antialiased",
+        aspect="auto",
+    )
 
 
 def write_png(canvas: FigureCanvasAgg, path: Path) -> Path:

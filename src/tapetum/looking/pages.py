@@ -1,6 +1,7 @@
 """What every HTML page shares: templates that escape other people's text, pictures inside the page, no script, no network."""
 
 import base64
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ _SIDE = 120
 
 def write_html(template: str, path: Path, **values: Any) -> Path:
     """Write a page from one of the templates; a name that a template asks for and does not get is a bug (UndefinedError)."""
+    write_text(path, _environment().get_template(template).render(**values))
+    return path
+
+
+@functools.cache  # templates are compiled once, which takes a quarter of a second
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tapetum.looking"),
         autoescape=True,  # class and file names are other people's text
@@ -27,8 +34,7 @@ def write_html(template: str, path: Path, **values: Any) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "points": points, "thousands": "{:,}".format}
-    write_text(path, environment.get_template(template).render(**values))
-    return path
+    return environment
 
 
 def picture_url(picture: Path) -> str:

@@ -82,8 +82,8 @@ def draw_coverage(axes: Axes, labels_N: np.ndarray, probabilities_NK: np.ndarray
 
 
 def _axes(title: str) -> tuple[Axes, FigureCanvasAgg]:
-    figure = Figure(figsize=(4.6, 3.6), dpi=DPI, layout="constrained", facecolor="white")
-    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    figure = Figure(figsize=(4.6, 3.6), dpi=DPI, facecolor="white")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_axes((0.2, 0.14, 0.73, 0.7))
     axes.set_title(title, fontsize=11, pad=18)  # room for the counts
     return axes, canvas
 
