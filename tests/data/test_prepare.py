@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, fit, reduce, resize, to_input
+from conftest import encoded
+from tapetum.data.decode import decode
+from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, decode_reduced, fit, reduce, resize, to_input
 
 RNG = np.random.default_rng(0)
 
@@ -97,3 +99,32 @@ def test_resizing_gives_torchs_pixels_of_channels_that_lie_apart(sides):
         found = resize(picture, *after)
         assert (found == expected.permute(1, 2, 0).numpy()).all()
         assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("height", "width", "part"),
+    [(1200, 1600, 8), (1036, 1600, 4), (600, 800, 4), (470, 300, 2), (252, 400, 1), (1201, 1600, 1)],
+)
+def test_a_large_jpeg_is_decoded_in_part_and_looks_as_it_would_whole(height, width, part, orientation):
+    noisy = photo(height, width) + RNG.normal(0, 8, (height, width, 1))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), "JPEG", quality=92, exif=exif)
+    stored = -(-height // part), -(-width // part)
+    assert decode(data, wanted=64).shape[:2] == (stored if orientation == 1 else stored[::-1])
+    whole = Image.fromarray(decode(data))
+    assert whole.size == ((width, height) if orientation == 1 else (height, width))
+    found = decode_reduced(data, 64)
+    assert min(found.shape[:2]) == 64
+    # Pillow's own way, from all pixels.
+    expected = np.asarray(whole.resize(found.shape[1::-1], Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(found - expected).mean() < 0.6
+    assert np.abs(found - expected).max() <= (1 if part == 1 else 6)
+
+
+def test_other_pictures_are_reduced_from_all_their_pixels():
+    picture = Image.fromarray(photo(700, 600))
+    assert np.array_equal(decode_reduced(encoded(picture), 50), reduce(np.asarray(picture), 50))
+    cmyk = encoded(picture.convert("CMYK"), "JPEG")
+    assert np.array_equal(decode_reduced(cmyk, 50), reduce(decode(cmyk), 50))

@@ -10,15 +10,16 @@ import pytest
 from PIL import Image
 
 from conftest import encoded
-from tapetum.data.decode import BadPicture
+from tapetum.data.decode import BadPicture, decode
 from tapetum.deployment.decoders import Decoders
 from tapetum.deployment.limits import Limits
 
 QUICK = dataclasses.replace(Limits(), decoding_seconds=0.5, decoding_bytes=200 * 1024**2)
 
 
-def wild(picture_HWC):
+def wild(data, max_pixels):
     """What a decoder may do with a picture; its first pixel says which."""
+    picture_HWC = decode(data, max_pixels)
     match int(picture_HWC[0, 0, 0]):
         case 1:
             os._exit(11)

@@ -23,16 +23,16 @@ import simplejpeg
 from tqdm import tqdm
 
 from tapetum.data.cachefolder import cache_folder, remove_oldest, room
-from tapetum.data.decode import BadPicture, decode
+from tapetum.data.decode import BadPicture
 from tapetum.data.duplicates import Duplicates, Look, find_duplicates
-from tapetum.data.prepare import reduce
+from tapetum.data.prepare import decode_reduced
 from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples
 from tapetum.data.shards import kept_bytes, reading_order
 from tapetum.errors import UserError
 from tapetum.files import write_text
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Pictures:
             raise UserError(
                 f"{name} has changed since it was read: expected the same pictures to the end. Put it back, or train anew."
             )
-        return reduce(decode(data), self.reduce_to)
+        return decode_reduced(data, self.reduce_to)
 
     def name(self, i: int) -> str:
         """The name of file `i`."""

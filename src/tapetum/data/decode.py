@@ -4,6 +4,7 @@ The rules, one for each kind of picture:
 
 - The content decides what a file is; its name is never asked. JPEG, PNG, WebP, GIF, BMP, TIFF and PPM are read.
 - The size is judged from the header, before a pixel is decoded. The whole file is decoded, so a truncated one is refused.
+- Of a JPEG far larger than what is wanted the decoder gives a half, quarter or eighth: a camera's photo in half the time.
 - EXIF orientation is applied, once. ICC colour profiles are ignored. Of an animation the first frame counts.
 - 16-bit grey is scaled to 8 bits (v / 257), not clipped. 32-bit integers are taken for 16 bits, beyond that refused.
 - Of 16-bit colour the high byte counts. Floating point from 0 to 1 is scaled by 255, from 0 to 255 rounded, else refused.
@@ -30,6 +31,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
+_PARTS = (1, 2, 4, 8)
 # The readers are called directly: `Image.open` would first warn about large pictures, which the limits here refuse anyway,
 # and would call a picture with a damaged header unidentified. A stereo pair (MPO) is read as the JPEG it begins with.
 _READERS: list[tuple[str, bytes, type[ImageFile]]] = [
@@ -83,8 +85,11 @@ def read_header(data: bytes) -> Header:
     return Header(kind, *image.size, orientation if orientation in _TURNS else 1)
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, wanted: int = 0) -> np.ndarray:
     """The picture in `data` as uint8 RGB, shape (H, W, 3), upright.
+
+    `wanted`: the shorter side that it will be reduced to. A JPEG may then come smaller than it is, but at least twice as large
+    as that, so that the antialiasing filter still does its work. 0: in its own size.
 
     >>> buffer = io.BytesIO()
     >>> Image.new("L", (4, 2), 128).save(buffer, "PNG")
@@ -103,7 +108,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             raise BadPicture(f"{width:,} x {height:,} is over the limit of {max_pixels:,} pixels")
         if max(width, height) > MAX_SIDE:
             raise BadPicture(f"{width:,} x {height:,} is over the limit of {MAX_SIDE:,} pixels a side")
-        pixels = _fast_jpeg(data, image)
+        pixels = _fast_jpeg(data, image, wanted)
         return pixels if pixels is not None else to_rgb(image)
     except BadPicture:
         raise
@@ -125,17 +130,36 @@ def _kind(data: bytes) -> tuple[str, type[ImageFile]]:
     return found
 
 
-def _fast_jpeg(data: bytes, image: Image.Image) -> np.ndarray | None:
-    """An upright, ordinary JPEG by simplejpeg, half as fast again as Pillow and with the same pixels; None for others.
+def _fast_jpeg(data: bytes, image: Image.Image, wanted: int) -> np.ndarray | None:
+    """An ordinary JPEG by simplejpeg, half as fast again as Pillow and with the same pixels; None for others.
 
     What simplejpeg refuses is Pillow's to judge.
     """
-    if image.format != "JPEG" or image.mode not in ("RGB", "L") or _turn(image) is not None:
+    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return None
+    # Eight by eight pixels are coded together, and for these parts of them there is fast code. A side that is no multiple, as
+    # no camera makes it, would be filled up, and the picture a little out of place. benchmarks/large_photos.py measures it.
+    least = min(image.size)
+    part = max(
+        part
+        for part in _PARTS
+        if part == 1 or (wanted and least >= 2 * part * wanted and not any(s % part for s in image.size))
+    )
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
+        pixels = simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            fastdct=False,
+            fastupsample=False,
+            strict=True,
+            min_height=image.height // part,
+            min_width=image.width // part,
+            min_factor=part,
+        )
     except ValueError:
         return None
+    turn = _turn(image)
+    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tapetum.config import Fit, Views
+from tapetum.data.decode import MAX_PIXELS, decode
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +90,15 @@ def reduce(picture_HWC: np.ndarray, longest_short_side: int) -> np.ndarray:
     if min(height, width) <= longest_short_side:
         return picture_HWC
     return resize(picture_HWC, *_short_side_to(longest_short_side, height, width))
+
+
+def decode_reduced(data: bytes, longest_short_side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The picture in the bytes of a file, decoded and reduced: the one way from a file to what the cache keeps.
+
+    Raises:
+        BadPicture: as `decode` does.
+    """
+    return reduce(decode(data, max_pixels, longest_short_side), longest_short_side)
 
 
 def fit(picture_HWC: np.ndarray, preprocessing: Preprocessing, side: int | None = None) -> np.ndarray:

@@ -10,15 +10,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from tapetum.data.decode import BadPicture, decode
+from tapetum.data.decode import BadPicture, decode, read_header
 from tapetum.data.duplicates import Look, look
-from tapetum.data.prepare import reduce
+from tapetum.data.prepare import decode_reduced
 from tapetum.data.samples import Samples
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # How many pictures are looked at before a recipe is chosen.
 _GLANCE = 32
+# Whether a picture is grey shows at this size.
+_ENOUGH_FOR_COLOUR = 64
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def read_pictures(samples: Samples, reduce_to: int, looks: bool = False) -> Iter
             return Reading(None, f"could not be read: {error.strerror or error}", "", None)
         digest = hashlib.sha256(data).hexdigest()
         try:
-            picture = reduce(decode(data), reduce_to)
+            picture = decode_reduced(data, reduce_to)
         except BadPicture as reason:
             return Reading(None, str(reason), digest, None)
         return Reading(picture, "", digest, look(picture) if looks else None)
@@ -60,10 +62,12 @@ def glance(samples: Samples) -> tuple[int, bool]:
     sides, grey = [], True
     for i in np.unique(np.linspace(0, len(samples) - 1, _GLANCE).astype(int)):
         try:
-            picture = decode(samples.read(int(i)))
+            data = samples.read(int(i))
+            # In this order: of a damaged file `decode` says so.
+            picture, header = decode(data, wanted=_ENOUGH_FOR_COLOUR), read_header(data)
         except (OSError, BadPicture):
             continue
-        sides.append(min(picture.shape[:2]))
+        sides.append(min(header.width, header.height))
         grey = grey and bool((picture == picture[:, :, :1]).all())
     return (int(np.median(sides)) if sides else 1), grey
 

@@ -19,15 +19,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from multiprocessing.context import BaseContext
-from types import SimpleNamespace
 
 import numpy as np
 
-from tapetum.data.decode import BadPicture, decode
+from tapetum.data.decode import BadPicture
+from tapetum.data.prepare import Preprocessing, decode_reduced, fit
 from tapetum.deployment.limits import Limits
 from tapetum.inference.answers import Answering
 
-Prepare = Callable[[np.ndarray], np.ndarray]
+Prepare = Callable[[bytes, int], np.ndarray]
+"""From the bytes of a picture, and how many pixels it may have, to its square; raises BadPicture."""
 
 _LENGTH = struct.Struct("!cI")
 _SQUARE, _REASON = b"s", b"r"
@@ -38,8 +39,12 @@ _START = 120.0
 
 
 def preparation(answerer: Answering) -> Prepare:
-    """`answerer.prepare` without its network, so that another process can have it for a few bytes."""
-    return partial(Answering.prepare, SimpleNamespace(preprocessing=answerer.preprocessing))  # type: ignore[arg-type]
+    """How `answerer` prepares a picture, without its network, so that another process can have it for a few bytes."""
+    return partial(_square, answerer.preprocessing)
+
+
+def _square(preprocessing: Preprocessing, data: bytes, max_pixels: int) -> np.ndarray:
+    return fit(decode_reduced(data, preprocessing.reduce, max_pixels), preprocessing)
 
 
 class Decoders:
@@ -144,7 +149,7 @@ def _work(sock: socket.socket, prepare: Prepare, limits: Limits, module: str) ->
             data = stream.read(_LENGTH.unpack(head)[1])
             try:
                 with _limited_time(limits.decoding_seconds):
-                    square = np.ascontiguousarray(prepare(decode(data, limits.pixels)))
+                    square = np.ascontiguousarray(prepare(data, limits.pixels))
                 kind, answer = _SQUARE, square.tobytes()
             except BadPicture as reason:
                 kind, answer = _REASON, str(reason).encode()

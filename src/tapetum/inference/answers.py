@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tapetum.data.decode import BadPicture, decode, to_rgb
-from tapetum.data.prepare import Preprocessing, fit, reduce
+from tapetum.data.decode import BadPicture, to_rgb
+from tapetum.data.prepare import Preprocessing, decode_reduced, fit, reduce
 from tapetum.errors import UserError
 
 BATCH = 32
@@ -137,7 +137,7 @@ class Answering(abc.ABC):
 
     def _squares(self, pictures: Sequence[Picture] | Picture) -> Iterator[np.ndarray]:
         items = [pictures] if isinstance(pictures, Picture) else list(pictures)
-        return (self.prepare(_as_array(item, i)) for i, item in enumerate(items))
+        return (self.prepare(_as_array(item, i, self.preprocessing.reduce)) for i, item in enumerate(items))
 
 
 def batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
@@ -152,13 +152,13 @@ def batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
         yield np.stack(rows)
 
 
-def _as_array(picture: Picture, position: int) -> np.ndarray:
-    """Any accepted form of a picture as uint8 RGB (H, W, 3)."""
+def _as_array(picture: Picture, position: int, reduce_to: int) -> np.ndarray:
+    """Any accepted form of a picture as uint8 RGB (H, W, 3); what has to be decoded comes reduced."""
     try:
         if isinstance(picture, str | Path):
-            return decode(Path(picture).read_bytes())
+            return decode_reduced(Path(picture).read_bytes(), reduce_to)
         if isinstance(picture, bytes):
-            return decode(picture)
+            return decode_reduced(picture, reduce_to)
     except (OSError, BadPicture) as error:
         name = picture if isinstance(picture, str | Path) else f"picture {position} (bytes)"
         reason = getattr(error, "strerror", None) or error

@@ -1,0 +1,64 @@
+"""A camera's photos: how much sooner they are read if the decoder need not give all of their pixels, and what that changes.
+
+    python benchmarks/large_photos.py [--data ../shared/data]
+
+The study book's photos are enlarged to 12 and 3 million pixels and get a camera's noise, for want of others. Each is decoded
+and reduced to several sizes, whole and in part, in turns. Processor time of one thread.
+"""
+
+import argparse
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tapetum.data.decode import decode
+from tapetum.data.prepare import decode_reduced, reduce
+
+SIZES = ((4000, 3000), (2000, 1500))
+SIDES = (90, 128, 180, 256)
+PHOTOS, NOISE = 24, 6.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parent.parent.parent / "shared" / "data")
+    folder = parser.parse_args().data / "cats-dogs"
+    files = sorted(folder.rglob("*.jpg"))[:: max(1, len(list(folder.rglob("*.jpg"))) // PHOTOS)][:PHOTOS]
+    torch.set_num_threads(1)
+    print("| pixels | reduced to | whole, ms | in part, ms | whole / part | grey levels apart: mean | most |")
+    print("|---|---|---|---|---|---|---|")
+    for size in SIZES:
+        photos = [enlarged(path, size, seed) for seed, path in enumerate(files)]
+        for side in SIDES:
+            rows = np.array([compared(data, side) for data in photos])
+            whole, part, mean, most = np.median(rows[:, 0]), np.median(rows[:, 1]), rows[:, 2].mean(), rows[:, 3].max()
+            times = f"{whole * 1000:.0f} | {part * 1000:.0f} | {np.median(rows[:, 0] / rows[:, 1]):.2f}"
+            print(f"| {size[0]} x {size[1]} | {side} | {times} | {mean:.2f} | {most:.0f} |", flush=True)
+
+
+def enlarged(path: Path, size: tuple[int, int], seed: int) -> bytes:
+    """A photo in a camera's size, as JPEG."""
+    picture = np.asarray(Image.open(path).convert("RGB").resize(size, Image.Resampling.BICUBIC))
+    noise = np.random.default_rng(seed).normal(0, NOISE, picture.shape)
+    buffer = io.BytesIO()
+    Image.fromarray((picture + noise).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def compared(data: bytes, side: int) -> tuple[float, float, float, float]:
+    """Seconds whole and in part, and how far apart the reduced pictures are."""
+    begun = time.process_time()
+    whole = reduce(decode(data), side)
+    between = time.process_time()
+    part = decode_reduced(data, side)
+    ended = time.process_time()
+    apart = np.abs(whole.astype(int) - part)
+    return between - begun, ended - between, float(apart.mean()), float(apart.max())
+
+
+if __name__ == "__main__":
+    main()
