@@ -295,7 +295,7 @@ def test_predictions_are_not_written_among_the_pictures(tapetum, trained, stripe
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_training_goes_on_where_it_stopped(tapetum, stripes, tmp_path, number, code):
     command = [sys.executable, "-m", "tapetum", "train", str(stripes), "--out", str(tmp_path / "run"), *QUICK[:4]]
-    command += ["--epochs", "60"]
+    command += ["--epochs", "24"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     talk = ""
     for line in process.stderr:
@@ -309,10 +309,10 @@ def test_an_interrupted_training_goes_on_where_it_stopped(tapetum, stripes, tmp_
     assert not (tmp_path / "run" / "model.safetensors").exists()
     settings = (tmp_path / "run" / "settings.toml").read_text()
     refused = sentence(tapetum("train", stripes, "--out", tmp_path / "run", "--resume", "--epochs", "9"))
-    assert "epochs was 60 and is 9" in refused
+    assert "epochs was 24 and is 9" in refused
     assert (tmp_path / "run" / "settings.toml").read_text() == settings
     assert tapetum("train", stripes, "--out", tmp_path / "run", "--resume")[0] == 0
-    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 60
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 24
 
 
 def cpu_seconds(*arguments):
