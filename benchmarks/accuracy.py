@@ -230,14 +230,18 @@ def minutes(entries: list[dict[str, Any]], name: str) -> str:
     return f"{np.mean(known) / 60:.1f} min" if known else "-"
 
 
+def in_words(options: dict[str, Any]) -> str:
+    """Settings as they are given to --set."""
+    return " ".join(f"{name}={chosen}" for name, chosen in options.items())
+
+
 def tell_pairs(track: str, network: str, base: dict[str, Any]) -> None:
     """What each setting added to `base` changes: the mean of the differences between runs of one seed, and its interval."""
     groups: dict[str, dict[int, float]] = defaultdict(dict)
-    for line in RUNS.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
+    for entry in map(json.loads, RUNS.read_text(encoding="utf-8").splitlines()):
         if (entry["track"], entry["network"]) == (track, network) and base.items() <= entry["options"].items():
             added = {name: chosen for name, chosen in entry["options"].items() if name not in base}
-            groups[" ".join(f"{name}={chosen}" for name, chosen in added.items())][entry["seed"]] = entry["accuracy"]
+            groups[in_words(added)][entry["seed"]] = entry["accuracy"]
     if "" not in groups:
         sys.exit(f"no runs of {network} on {track} with {base} alone: run these first")
     print("| changed | mean accuracy | points more | 95 % interval | seeds |\n|---|---|---|---|---|")
@@ -254,9 +258,8 @@ def tell_pairs(track: str, network: str, base: dict[str, Any]) -> None:
 def write_table() -> None:
     """The means over seeds of all runs, as a table in RESULTS.md between its two marks."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-    for line in RUNS.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        groups[entry["track"], entry["network"], " ".join(f"{k}={v}" for k, v in entry["options"].items())].append(entry)
+    for entry in map(json.loads, RUNS.read_text(encoding="utf-8").splitlines()):
+        groups[entry["track"], entry["network"], in_words(entry["options"])].append(entry)
     rows = [
         "| track | network | settings | mean accuracy | sd | 95 % interval of the mean | seeds | n | training | processor "
         "| threads |",

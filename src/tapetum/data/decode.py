@@ -137,8 +137,8 @@ def _fast_jpeg(data: bytes, image: Image.Image, wanted: int) -> np.ndarray | Non
     """
     if image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return None
-    # Eight by eight pixels are coded together, and for these parts of them there is fast code. A side that is no multiple, as
-    # no camera makes it, would be filled up, and the picture a little out of place. benchmarks/large_photos.py measures it.
+    # Eight by eight pixels are coded together, and parts of them take less computing. A side that is no multiple, as cameras
+    # seldom make it, would be filled up, and the picture a little out of place. benchmarks/large_photos.py measures it.
     least = min(image.size)
     part = max(
         part

@@ -76,7 +76,7 @@ def prediction_grid(
     width, height = _CELL_INCHES * columns, (_CELL_INCHES + _TITLE_INCHES) * rows + (_TITLE_INCHES if title else 0)
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     canvas, families = FigureCanvasAgg(figure), _families()
-    # One pair of axes for all, in inches from the top left corner: a pair for each picture takes twenty times as long.
+    # One pair of axes for all, in inches from the top left corner: a pair for each picture costs most of the time.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     words: dict[str, Any] = {"ha": "center", "va": "bottom", "family": families, "parse_math": False}
