@@ -20,7 +20,7 @@ TWINS = {"README.md": "README.ko.md", "docs/walkthrough.md": "docs/walkthrough.k
 ENGLISH = [*TWINS, "docs/looking.md", "docs/export.md", "docs/serving.md", "docs/shards.md", "docs/scaling.md"]
 ENGLISH += ["docs/tuning.md"]
 PAGES = [*ENGLISH, *TWINS.values()]
-OTHERS = ["docs/trust.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+OTHERS = ["docs/trust.md", "docs/architecture.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 QUICK = ["--size", "32", "--epochs", "1"]
 
 
