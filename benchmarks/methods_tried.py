@@ -14,7 +14,7 @@ import torch
 from torchvision.transforms import v2
 
 from tapetum.data import augment
-from tapetum.training import loop
+from tapetum.training import loop, optim
 
 # Patches whose statistics the first layer is made from, and the least variance that it divides by (Jordan 2024).
 _PATCHES, _LEAST = 100_000, 5e-4
@@ -73,8 +73,16 @@ def whitening() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def uncalmed() -> Iterator[None]:
+    """Muon as it was for networks without BatchNorm: nothing centred, linear layers of many inputs at the full rate."""
+    with patch.object(optim, "_calmed", lambda groups: groups):
+        yield
+
+
 METHODS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "alternating-flip": alternating_flip,
     "trivial-augment": trivial_augment,
+    "uncalmed": uncalmed,
     "whitening": whitening,
 }

@@ -37,6 +37,20 @@ def test_a_convolution_moves_as_its_matrix_does_under_torchs_muon(layout):
     torch.testing.assert_close(ours.weight.flatten(1), theirs, rtol=0.02, atol=1e-3)
 
 
+def test_centred_weights_move_as_others_do_but_for_the_mean_of_each_map():
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.randn(8, 3, 3, 3)) for _ in range(2)]
+    weights[1].data = weights[0].data.clone()
+    for weight, centred in zip(weights, (True, False), strict=True):
+        weight.grad = torch.ones(8, 3, 3, 3) * torch.arange(8.0)[:, None, None, None] + torch.randn(
+            8, 3, 3, 3, generator=torch.Generator().manual_seed(1)
+        )
+        Muon([{"params": [weight], "orthogonal": True, "centred": centred}], lr=0.01).step()
+    mine, plain = (weight.detach() for weight in weights)
+    torch.testing.assert_close(mine, plain - plain.mean((1, 2, 3), keepdim=True), rtol=0, atol=1e-6)
+    assert plain.mean((1, 2, 3)).abs().max() > 0.01
+
+
 def test_all_else_moves_as_under_adamw():
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))

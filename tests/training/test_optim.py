@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tapetum import models
 from tapetum.config import Recipe
 from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
 
@@ -45,6 +46,45 @@ def test_weight_decay_spares_biases_and_batchnorm():
     assert [group["weight_decay"] for group in groups] == [0.1, 0.1, 0.0]
     assert [{p.ndim for p in group["params"]} for group in groups] == [{4}, {2}, {1}]
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+
+
+def test_muon_calms_networks_without_batchnorm_and_leaves_others_alone():
+    muon = dataclasses.replace(NOTES, optimizer="muon", weight_decay=0.1)
+    groups = make_optimizer(small_network(), muon).param_groups
+    assert [(len(group["params"]), group["orthogonal"], group["centred"]) for group in groups] == [
+        (1, True, False), (1, False, False), (4, False, False),
+    ]  # fmt: skip
+    network = models.build("alexnet", 2, 63)
+    groups = make_optimizer(network, muon).param_groups
+    assert [parameter for group in groups if group["centred"] for parameter in group["params"]] == [
+        network.features[i].weight for i in (3, 6, 8, 10)
+    ]
+    rates = {id(group["params"][0]): group.get("rate", 1.0) for group in groups}
+    assert [rates[id(network.classifier[i].weight)] for i in (1, 4, 6)] == [256 / 9216, 256 / 4096, 256 / 512]
+    assert rates[id(network.features[3].weight)] == 1
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+    assert {group["weight_decay"] for group in groups if group["params"][0].ndim > 1} == {0.1}
+
+
+def test_long_steps_leave_the_relus_of_a_calmed_network_alive():
+    # Noise in which nothing is to be learnt: a network can only lose by it.
+    def alive(centred):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()]
+        for _ in range(5):
+            layers += [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]
+        network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 2))
+        optimizer = make_optimizer(network, dataclasses.replace(NOTES, optimizer="muon", lr=0.003))
+        for group in optimizer.param_groups:
+            group["centred"] = group["centred"] and centred
+        for _ in range(60):
+            x, y = torch.randn(16, 3, 8, 8), torch.randint(0, 2, (16,))
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+        return (network[:-3](torch.randn(16, 3, 8, 8)) > 0).float().mean().item()
+
+    assert alive(centred=True) > alive(centred=False) + 0.1
 
 
 def test_the_loss_is_torchs_cross_entropy_and_padding_does_not_count():

@@ -177,7 +177,7 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
     progress = state.progress
     progress.lr = learning_rate(task.recipe, done) * _SAFER**progress.restarts
     for group in state.optimizer.param_groups:
-        group["lr"] = progress.lr
+        group["lr"] = progress.lr * group.get("rate", 1.0)
     # Dropout draws from here: what it drops depends on the seed and the step, not on what ran before.
     torch.manual_seed((task.seed * 1_000_003 + progress.step) % 2**63)
     team.begin(batch.part, batch.whole)

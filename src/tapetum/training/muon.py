@@ -28,7 +28,8 @@ class Muon(torch.optim.AdamW):
 
     Args:
         groups: parameter groups as AdamW takes them; "orthogonal": True marks those of convolution weights (ndim 4), which
-            get Muon's steps: Nesterov momentum 0.95, orthogonalised, and the group's decoupled weight decay.
+            get Muon's steps: Nesterov momentum 0.95, orthogonalised, and the group's decoupled weight decay. "centred": True
+            keeps the weights of each map at mean zero.
         lr: learning rate of every group; convolutions take 30 times as much.
 
     Example:
@@ -42,7 +43,7 @@ class Muon(torch.optim.AdamW):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float) -> None:
-        super().__init__([{"orthogonal": False, **group} for group in groups], lr=lr, fused=True)
+        super().__init__([{"orthogonal": False, "centred": False, **group} for group in groups], lr=lr, fused=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -51,6 +52,8 @@ class Muon(torch.optim.AdamW):
             if group["orthogonal"]:
                 for parameter in group["params"]:
                     self._turn(parameter, group["lr"], group["weight_decay"])
+                    if group["centred"]:
+                        parameter.sub_(parameter.mean((1, 2, 3), keepdim=True))
                     parameter.grad = None  # AdamW's step leaves it alone then
         return super().step(closure)
 

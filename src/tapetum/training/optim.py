@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 
@@ -13,6 +14,8 @@ _WARM_UP = 0.05
 # Krizhevsky et al. 2012 divided the rate by ten three times, each time that the validation error stopped falling. When, they do
 # not say; fixed places keep the rate a function of the progress.
 _DROPS = (0.5, 0.75, 0.9)
+# Linear layers of up to so many inputs take the whole learning rate.
+_FULL_RATE = 256
 # When in a training pictures grow, to the middle size and to the full one.
 _GROWTH = (0.5, 0.85)
 
@@ -21,7 +24,7 @@ def make_optimizer(network: torch.nn.Module, recipe: Recipe, fused: bool = True)
     """SGD with momentum 0.9, AdamW (Loshchilov & Hutter 2019), or Muon for convolutions with AdamW for the rest.
 
     Weight decay spares biases and BatchNorm's scales, except in the plain SGD of the study notes, which has none at all.
-    `fused` changes the speed only (Muon is always fused).
+    `fused` changes the speed only (Muon is always fused). A group's "rate" is its share of the learning rate.
     """
     convolutions = [p for p in network.parameters() if p.ndim == 4]
     decayed = [p for p in network.parameters() if 1 < p.ndim != 4]
@@ -36,8 +39,25 @@ def make_optimizer(network: torch.nn.Module, recipe: Recipe, fused: bool = True)
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=fused)
     if recipe.optimizer == "muon":
         groups[0]["orthogonal"] = True
-        return Muon(groups, lr=recipe.lr)
+        return Muon(groups if _has_batchnorm(network) else _calmed(groups), lr=recipe.lr)
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
+
+
+def _has_batchnorm(network: torch.nn.Module) -> bool:
+    return any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+
+
+def _calmed(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups for a network in which no BatchNorm mends what long steps do: else most of its ReLUs soon give zero.
+
+    What a ReLU gives is never negative, so weights that sink together bring all maps of the next layer below zero; centred,
+    they cannot. A linear layer of many inputs is moved by all of them at once, so its steps are the shorter, the more it has
+    (Yang & Hu 2021, "Tensor programs IV: feature learning in infinite-width neural networks").
+    """
+    convolutions, linear, spared = groups
+    first, others = convolutions["params"][:1], convolutions["params"][1:]  # pixels may be negative
+    layers = [{**linear, "params": [weight], "rate": min(1.0, _FULL_RATE / weight.shape[1])} for weight in linear["params"]]
+    return [{**convolutions, "params": first}, {**convolutions, "params": others, "centred": True}, *layers, spared]
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
