@@ -7,11 +7,13 @@
     python benchmarks/accuracy.py MNIST --networks lenet5-1998 --set recipe=paper warp=0.1 epochs=40
     python benchmarks/accuracy.py FOLDER --judge OTHER_FOLDER --networks auto
     python benchmarks/accuracy.py T400 --networks compact --set epochs=60 --paired
+    python benchmarks/accuracy.py Z400 --networks compact --set epochs=60 --unlabelled 2000 --seeds 3
     python benchmarks/accuracy.py --table
 
 A track trains on one set of pictures and is judged on another:
 
     T400    the study book's 400 photos (its own split of cat and dog 0 to 250); judged on 251 to 1000, 1,500 photos
+    Z400    cat and dog 0 to 199 of the 180-pixel collection; judged as T2000; --unlabelled adds some of 2500 to 4000
     T2000   cat and dog 0 to 999 of the 180-pixel collection; judged on 1500 to 2499, 2,000 photos (Chollet's test photos)
     T20k    all of the 180-pixel collection but 1500 to 1999 and their twins; judged on these, 1,000 photos
     MNIST   57,000 of the 60,000 training digits; judged on the 10,000 test digits
@@ -23,6 +25,7 @@ into RESULTS.md (Student's t); `--paired` prints what each further setting chang
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import platform
 import shutil
@@ -51,6 +54,8 @@ RUNS, RESULTS = HERE / "accuracy.jsonl", HERE / "RESULTS.md"
 MARKS = "<!-- accuracy: written by benchmarks/accuracy.py --table -->", "<!-- end of accuracy -->"
 # The same photos as some of 1500 to 2499 under other numbers (shared/data/README.md).
 TWINS = {("Cat", 10052), ("Cat", 10273), ("Cat", 12408), ("Dog", 8087), ("Dog", 3082)}
+# Below which number the photos of the zip train; from which on they are shown without labels.
+TRAINED, UNLABELLED_FROM = {"Z400": 200, "T2000": 1000, "T20k": 1_000_000}, 2500
 # Judged photos that also stand in the training's validation part, where only the log sees them.
 WATCHED = 200
 
@@ -68,11 +73,12 @@ class Track:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("track", nargs="?", help="T400, T2000, T20k, MNIST, or a folder of labelled pictures")
+    parser.add_argument("track", nargs="?", help="T400, Z400, T2000, T20k, MNIST, or a folder of labelled pictures")
     parser.add_argument("--judge", type=Path, help="labelled pictures that judge (with a folder as track)")
     parser.add_argument("--networks", nargs="+", default=["auto"])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings, as of tapetum train")
     parser.add_argument("--method", choices=METHODS, help="a method that the package does not have (methods_tried.py)")
+    parser.add_argument("--unlabelled", type=int, default=0, help="how many photos without labels (a track of its own: Z400)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="how many, from 0; or first and last")
     parser.add_argument("--note", default="", help="a word kept with the runs, such as what they are compared with")
     parser.add_argument("--keep", type=Path, help="a folder for each run's probabilities, for --together")
@@ -84,7 +90,7 @@ def main() -> None:
         write_table()
         return
     if args.track is None:
-        sys.exit("expected a track: T400, T2000, T20k, MNIST or a folder")
+        sys.exit("expected a track: T400, Z400, T2000, T20k, MNIST or a folder")
     options = dict(value(pair) for pair in args.set)
     if args.paired:
         for network in args.networks:
@@ -97,12 +103,14 @@ def main() -> None:
     first, last = (0, args.seeds[0] - 1) if len(args.seeds) == 1 else args.seeds
     with tempfile.TemporaryDirectory() as scratch:
         track = find_track(args.track, args.judge, Path(scratch))
+        if args.unlabelled:
+            track = with_unlabelled(track, args.unlabelled, Path(scratch))
         for network in args.networks:
             for seed in range(first, last + 1):
                 with METHODS[args.method]() if args.method else contextlib.nullcontext():
                     entry = one_run(args.track, track, network, seed, options, Path(scratch) / "run", args.keep)
-                if args.method:
-                    entry["options"] = {**entry["options"], "method": args.method}
+                added = {"method": args.method, "unlabelled": args.unlabelled}
+                entry["options"] |= {name: chosen for name, chosen in added.items() if chosen}
                 append({**entry, "note": args.note})
 
 
@@ -133,16 +141,27 @@ def find_track(name: str, judge: Path | None, scratch: Path) -> Track:
     """The track called `name`, or one of the caller's folders; collections are laid out anew in `scratch`."""
     if name == "T400":
         return Track(DATA / "cats-dogs", {"split": "notes"}, DATA / "cats-dogs", "251-1000")
-    if name in ("T2000", "T20k"):
-        first, last = (1500, 2499) if name == "T2000" else (1500, 1999)
-        lay_out(name, first, last, scratch)
+    if name in TRAINED:
+        first, last = (1500, 1999) if name == "T20k" else (1500, 2499)
+        lay_out(TRAINED[name], first, last, scratch)
         return Track(scratch / "train", {}, scratch / "judge")
     if name == "MNIST":
         return Track(DATA / "mnist", {"val": 0.05}, None)
     return Track(Path(name), {}, judge)
 
 
-def lay_out(name: str, first: int, last: int, scratch: Path) -> None:
+def with_unlabelled(track: Track, count: int, scratch: Path) -> Track:
+    """The track with so many photos of the zip beside it whose labels nobody is told; their numbers neither train nor judge."""
+    folder = scratch / "more"
+    folder.mkdir()
+    with zipfile.ZipFile(DATA / "PetImages-180px.zip") as archive:
+        for i in range(count):
+            kind, number = ("Cat", "Dog")[i % 2], UNLABELLED_FROM + i // 2
+            (folder / f"{i}.jpg").write_bytes(archive.read(f"PetImages/{kind}/{number}.jpg"))
+    return dataclasses.replace(track, options={**track.options, "unlabelled": str(folder)})
+
+
+def lay_out(trained: int, first: int, last: int, scratch: Path) -> None:
     """The photos of the zip as class folders `train/train`, `train/val` and `judge`."""
     with zipfile.ZipFile(DATA / "PetImages-180px.zip") as archive:
         for member in archive.infolist():
@@ -154,7 +173,7 @@ def lay_out(name: str, first: int, last: int, scratch: Path) -> None:
             places = [f"judge/{label}"] if judged else []
             if judged and number < first + WATCHED // 2:
                 places.append(f"train/val/{label}")
-            if not judged and (number < 1000 or name == "T20k") and (label, number) not in TWINS:
+            if not judged and number < trained and (label, number) not in TWINS:
                 places.append(f"train/train/{label}")
             for place in places:
                 (scratch / place).mkdir(parents=True, exist_ok=True)
