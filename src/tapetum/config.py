@@ -126,6 +126,8 @@ class Settings:
     """Compute the same in a faster way (layers in another order, two as one, memory kept, fused updates); "off" to compare."""
     cache: OnOff = "on"
     """Keep the decoded pictures in your cache folder for the next time (never in the picture folder)."""
+    tensorboard: OnOff = "off"
+    """Write TensorBoard's event files into the run folder too (extra track)."""
 
     @property
     def trainings(self) -> float:

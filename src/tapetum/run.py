@@ -4,6 +4,7 @@
       model.safetensors   the classifier
       settings.toml       what was asked, and what "auto" decided and why
       log.jsonl           one line an epoch
+      tensorboard/        the same for TensorBoard (only with --tensorboard on)
       splits.csv          which picture was in which part, with its content hash
       left_out.csv        files that gave no picture, with the reason (only if there are any)
       predictions.csv     the predictions behind the metrics
@@ -48,7 +49,7 @@ from tapetum.data.sources import find_pictures, find_samples
 from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import Metrics
-from tapetum.files import append_line, write_text
+from tapetum.files import write_text
 from tapetum.inference import cost
 from tapetum.inference.answers import BATCH
 from tapetum.inference.classifier import Classifier
@@ -57,6 +58,7 @@ from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
 from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, team, turning, unlabelled
+from tapetum.training.record import Record, refuse_without_tensorboard
 
 # A training of fewer steps is not worth measuring more than one beforehand.
 _MANY_STEPS = 300
@@ -116,12 +118,20 @@ def train(
             before = processes.told(read_settings(folder / "settings.toml") if resume and processes.first() else {})
             settings = settings_from({**before, **options}, "train()")
         held.enter_context(as_many_threads(folder) if resume else contextlib.nullcontext())
-        return _train(data, folder, resume, settings, say if processes.first() else _silent, begun)
+        return _train(data, folder, resume, settings, say if processes.first() else _silent, begun, held)
 
 
 def _train(
-    data: str | Path | Samples, folder: Path, resume: bool, settings: Settings, say: Callable[[str], None], begun: float
+    data: str | Path | Samples,
+    folder: Path,
+    resume: bool,
+    settings: Settings,
+    say: Callable[[str], None],
+    begun: float,
+    held: contextlib.ExitStack,
 ) -> Run:
+    if settings.tensorboard == "on":
+        refuse_without_tensorboard()
     devices = device.choose_each(settings.device)
     if processes.count() > 1 and len(devices) > 1:
         raise UserError(f"device {settings.device} with {processes.count()} processes: expected one device for each of them.")
@@ -158,12 +168,9 @@ def _train(
             return built.pop(seed)
         return _fresh(dataclasses.replace(settings, seed=seed), recipe, len(samples.classes), devices, _silent)
 
-    if processes.first():
-        (folder / "log.jsonl").unlink(missing_ok=True)
-
-    def write(entry: dict[str, Any]) -> None:
-        if processes.first():
-            append_line(folder / "log.jsonl", json.dumps(entry))
+    write = (
+        held.enter_context(contextlib.closing(Record(folder, settings.tensorboard == "on"))) if processes.first() else _silent
+    )
 
     if heap is not None:
         task = _add_unlabelled(task, make, heap, settings, table, resume, say, write)
@@ -227,7 +234,7 @@ def check(data: str | Path, numbers: str = "all", say: Callable[[str], None] = s
     return check_pictures(samples, open_pictures(samples, recipes.preprocessing(recipe).reduce))
 
 
-def _silent(line: str) -> None:
+def _silent(line: object) -> None:
     """Say nothing."""
 
 

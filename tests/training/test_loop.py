@@ -17,7 +17,7 @@ from tapetum.data.sources import find_samples
 from tapetum.data.splits import split
 from tapetum.errors import UserError
 from tapetum.training import checkpoint, loop, recipes
-from tapetum.training.checkpoint import State
+from tapetum.training.checkpoint import Progress, State
 from tapetum.training.loop import Task
 from tapetum.training.optim import Average, make_optimizer
 from tapetum.training.signals import Interrupted
@@ -276,6 +276,22 @@ def test_a_training_that_does_not_learn_begins_again_more_carefully(make):
     assert [entry["epoch"] for entry in progress.history] == list(range(1, 13))
     # And one that learns does not.
     assert run(*make("well", epochs=8, mixup=0.0, rescue="on"))[0].restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("train_loss", "val_loss", "again"),
+    [
+        (1.93, 0.69, True),  # guessing gives ln 2, and ln 2 + 0.5 ln 2 + 0.5 ln 6 = 1.936 where half are turned
+        (1.93, 0.65, False),  # of turned and mixed pictures little can be said, of whole ones enough
+        (1.80, 0.69, False),
+        (1.80, 3.00, False),  # sure and wrong of others, but it learns
+    ],
+)
+def test_either_loss_tells_that_something_is_learnt(make, train_loss, val_loss, again):
+    task, _ = make(rescue="on", turn=0.5)
+    progress = Progress(step=500, history=[{"train_loss": train_loss, "val_loss": val_loss}])
+    assert loop._learns_nothing(task, progress, 0.5) == again
+    assert not loop._learns_nothing(task, progress, 0.2)  # too early to ask
 
 
 def test_a_restart_begins_from_the_same_weights(make, monkeypatch):

@@ -176,7 +176,7 @@ def plan(folder: Path, table: Table, default: Default, folds: int, settings: Set
 
 def asked(settings: Settings, folds: int) -> dict[str, Any]:
     """What must be the same in all processes: not how fast they are, nor for how long."""
-    free = {"minutes", "device", "precision", "fast", "cache", "val"}
+    free = {"minutes", "device", "precision", "fast", "cache", "tensorboard", "val"}
     wished = dataclasses.asdict(dataclasses.replace(settings, folds=folds))
     return {key: value for key, value in wished.items() if key not in free}
 

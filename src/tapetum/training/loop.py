@@ -233,7 +233,11 @@ def _validate(task: Task, state: State) -> dict[str, Any]:
 
 
 def _learns_nothing(task: Task, progress: Progress, done: float) -> bool:
-    """Whether it is time to ask, and the last epoch's loss is no better than that of answering with the classes' shares."""
+    """Whether it is time to ask, and neither loss of the last epoch is better than that of answering with the classes' shares.
+
+    The training's alone would not do: of mixed, turned and half-dropped pictures little can be said at first. Nor would the
+    validation's, which in a training that goes well may be large.
+    """
     if task.recipe.rescue == "off" or progress.restarts == _MOST_RESTARTS or not _ASKED <= done < 1:
         return False
     if progress.step < _LEAST_STEPS:
@@ -243,8 +247,9 @@ def _learns_nothing(task: Task, progress: Progress, done: float) -> bool:
         shares_K = np.full(np.count_nonzero(shares_K), 1 / np.count_nonzero(shares_K))
     # Guessing knows how often pictures are turned, too.
     turns = np.array([1 - task.recipe.turn, *[task.recipe.turn / 3] * 3])
-    guessing = -sum((shares * np.log(shares.clip(1e-12))).sum() for shares in (shares_K, turns))
-    return progress.history[-1]["train_loss"] > _FLAT * guessing
+    classes, turned = (-(shares * np.log(shares.clip(1e-12))).sum() for shares in (shares_K, turns))
+    last = progress.history[-1]
+    return last["train_loss"] > _FLAT * (classes + turned) and last["val_loss"] > _FLAT * classes
 
 
 def _restart(task: Task, state: State, fresh: dict[str, torch.Tensor]) -> None:
