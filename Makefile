@@ -1,7 +1,8 @@
 # `make demo` and `make test` each set up .venv by themselves; `make` alone lists what there is.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+# Windows keeps programs elsewhere.
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

@@ -11,6 +11,7 @@ ELSEWHERE = {
     "log.md": "benchmarks/LOG.md",
     "changes.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
     "readme.ko.md": "README.ko.md",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import tapetum
 from conftest import write_stripes
 from tapetum import cli, models
 from tapetum.data import decode
@@ -61,3 +62,7 @@ def test_every_module_has_a_place_in_the_contract():
         path.stem for path in (ROOT / "src" / "tapetum").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert there - {"__init__"} <= layers
+
+
+def test_the_version_is_told_once_and_cited_right():
+    assert f"version: {tapetum.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
