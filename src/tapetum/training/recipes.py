@@ -32,6 +32,8 @@ _BY_WORK = (
 _SHARP_AREA = 0.35
 # Pictures smaller than this show too little to begin with.
 _LEAST_START = 48
+# From so many pictures on batches are larger, and what makes few pictures many may go.
+_MANY = 10_000
 # From so many grey drawings on a larger network than LeNet's has enough to learn from.
 _MANY_DRAWINGS = 5000
 # Largest class against smallest, from which on the small ones are shown more often.
@@ -142,10 +144,11 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         model, size = next((name, size) for most, name, size in _BY_WORK if work < most)
     if settings.model != "auto":
         model, size = settings.model, models.entry(settings.model).size
-    own = _OF_NETWORK.get(model, {})
+    many = facts.count >= _MANY
+    own = _OF_NETWORK.get(model, {}) | (_OF_MANY.get(model, {}) if many else {})
     choices = _PLAIN | dict(  # noqa: C408 - reads as the settings do
         model=model, size=size, crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25, mixup=0.2,
-        batch=32 if facts.count < 10_000 else 64, optimizer="adamw", lr=0.002 if small else 0.001, schedule="cosine",
+        batch=64 if many else 32, optimizer="adamw", lr=0.002 if small else 0.001, schedule="cosine",
         weight_decay=0.05, ema=0.99, rescue="on", balance="on" if facts.imbalance >= _UNEVEN else "off", epochs=1,
     )  # fmt: skip
     if model in _BY_MUON:
@@ -171,7 +174,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
         # Few pictures are shown more often, but not so often that the work stays the same: it grows as the fourth root.
         fewer = max((400 / facts.count) ** 0.75, min(1.0, (_SLOW.get(model, 400) / facts.count) ** 0.75))
         epochs = own.get("epochs", 150) * fewer
-        choices["epochs"] = round(min(600, max(30 if small else 12, epochs)))
+        choices["epochs"] = round(min(600, max(30 if small else 16, epochs)))
         if settings.minutes != "auto":
             choices["epochs"] *= 2  # time is the limit then, and more of it is worth using
     else:
@@ -233,7 +236,7 @@ _BY_MUON = ("compact", "compact-wide", "compact-large", "lenet-now", "alexnet-no
 # What the experiments found best for single networks, where it differs (benchmarks/LOG.md). Kin that was not searched for gets
 # the same at its own size.
 _LENET = {"epochs": 300, "lr": 0.001, "mixup": 0.0}
-_ALEXNET = {"epochs": 100}
+_ALEXNET = {"epochs": 100, "lr": 0.0003}
 _OF_NETWORK: dict[str, dict[str, Any]] = {
     **{name: {**_LENET, "epochs": 60} for name in models.names() if name.startswith("lenet-textbook")},
     "lenet": {**_LENET, "size": 64},
@@ -241,6 +244,9 @@ _OF_NETWORK: dict[str, dict[str, Any]] = {
     **dict.fromkeys(_ALEXNETS, _ALEXNET),
     "alexnet": {**_ALEXNET, "size": 128},
 }
+# And where it differs for very many: AlexNet then learns from whole, upright pictures, by longer steps.
+_ALEXNET_OF_MANY = {"lr": 0.001, "turn": 0.0, "mixup": 0.0, "erase": 0.0}
+_OF_MANY: dict[str, dict[str, Any]] = dict.fromkeys(_ALEXNETS, _ALEXNET_OF_MANY)
 # Up to so many pictures these still need all of their epochs: at 2,000 photos `lenet` reaches 77 % in 90 and 81 % in 300. What
 # AlexNet's number does there: 40 epochs, not 30.
 _SLOW = {"lenet": 2000, "alexnet": 590}
