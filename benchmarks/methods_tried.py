@@ -1,6 +1,6 @@
 """Methods of training that the package does not have, to be compared with it by `accuracy.py --method`.
 
-None has been measured yet: each ran for two epochs, to see that it runs.
+`uncalmed` is measured (LOG.md). The others are not yet: each ran for two epochs, to see that it runs.
 
 Each puts itself in the place of a function of the package while a training runs.
 """
