@@ -133,11 +133,15 @@ def test_muon_and_turned_pictures_are_for_all_but_lenet_and_for_time_enough():
     assert recipes.choose(Settings(model="compact"), DIGITS)[0].turn == 0  # a turned 6 is a 9
 
 
-def test_alexnet_learns_from_very_many_photos_whole_and_upright():
+def test_from_very_many_photos_alexnet_and_lenet_learn_as_they_are():
     few, many = (recipes.choose(Settings(model="alexnet"), dataclasses.replace(PHOTOS, count=n))[0] for n in (2000, 20_000))
     assert (few.turn, few.mixup, few.erase, few.epochs, few.batch) == (0.5, 0.2, 0.25, 40, 32)
     assert (many.turn, many.mixup, many.erase, many.epochs, many.batch) == (0.0, 0.0, 0.0, 16, 64)
     assert many.lr > few.lr
+    small = recipes.choose(Settings(model="lenet"), dataclasses.replace(PHOTOS, count=20_000))[0]
+    assert (small.crop_area, small.jitter, small.rotate, small.erase, small.epochs) == (0.5, 0.1, 0.0, 0.0, 53)
+    digits = recipes.choose(Settings(model="lenet"), dataclasses.replace(DIGITS, count=60_000))[0]
+    assert digits.rotate > 0
 
 
 def test_uneven_classes_are_balanced_and_it_is_said():

@@ -145,7 +145,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     if settings.model != "auto":
         model, size = settings.model, models.entry(settings.model).size
     many = facts.count >= _MANY
-    own = _OF_NETWORK.get(model, {}) | (_OF_MANY.get(model, {}) if many else {})
+    own = _OF_NETWORK.get(model, {}) | (_OF_MANY.get(model, {}) if many and not small else {})
     choices = _PLAIN | dict(  # noqa: C408 - reads as the settings do
         model=model, size=size, crop_area=0.35, flip="on", jitter=0.3, rotate=10.0, erase=0.25, mixup=0.2,
         batch=64 if many else 32, optimizer="adamw", lr=0.002 if small else 0.001, schedule="cosine",
@@ -244,9 +244,11 @@ _OF_NETWORK: dict[str, dict[str, Any]] = {
     **dict.fromkeys(_ALEXNETS, _ALEXNET),
     "alexnet": {**_ALEXNET, "size": 128},
 }
-# And where it differs for very many: AlexNet then learns from whole, upright pictures, by longer steps.
+# And where it differs for very many photos: AlexNet then learns from whole, upright ones, by longer steps, and LeNet, which is
+# small, from ones that are changed less.
 _ALEXNET_OF_MANY = {"lr": 0.001, "turn": 0.0, "mixup": 0.0, "erase": 0.0}
-_OF_MANY: dict[str, dict[str, Any]] = dict.fromkeys(_ALEXNETS, _ALEXNET_OF_MANY)
+_LENET_OF_MANY = {"crop_area": 0.5, "erase": 0.0, "jitter": 0.1, "rotate": 0.0}
+_OF_MANY: dict[str, dict[str, Any]] = {**dict.fromkeys(_ALEXNETS, _ALEXNET_OF_MANY), "lenet": _LENET_OF_MANY}
 # Up to so many pictures these still need all of their epochs: at 2,000 photos `lenet` reaches 77 % in 90 and 81 % in 300. What
 # AlexNet's number does there: 40 epochs, not 30.
 _SLOW = {"lenet": 2000, "alexnet": 590}
