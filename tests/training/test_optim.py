@@ -59,6 +59,8 @@ def test_muon_calms_networks_without_batchnorm_and_leaves_others_alone():
     assert [parameter for group in groups if group["centred"] for parameter in group["params"]] == [
         network.features[i].weight for i in (3, 6, 8, 10)
     ]
+    columns = make_optimizer(models.build("alexnet-2012", 2), muon).param_groups
+    assert [len(group["params"]) for group in columns if group["orthogonal"]] == [2, 8]  # each column's first sees pixels
     rates = {id(group["params"][0]): group.get("rate", 1.0) for group in groups}
     assert [rates[id(network.classifier[i].weight)] for i in (1, 4, 6)] == [256 / 9216, 256 / 4096, 256 / 512]
     assert rates[id(network.features[3].weight)] == 1

@@ -55,7 +55,10 @@ def _calmed(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     (Yang & Hu 2021, "Tensor programs IV: feature learning in infinite-width neural networks").
     """
     convolutions, linear, spared = groups
-    first, others = convolutions["params"][:1], convolutions["params"][1:]  # pixels may be negative
+    # Pixels may be negative: what sees as many channels as the first convolution does (each column's first) stays as it is.
+    pixels = {weight.shape[1] for weight in convolutions["params"][:1]}
+    first = [weight for weight in convolutions["params"] if weight.shape[1] in pixels]
+    others = [weight for weight in convolutions["params"] if weight.shape[1] not in pixels]
     layers = [{**linear, "params": [weight], "rate": min(1.0, _FULL_RATE / weight.shape[1])} for weight in linear["params"]]
     return [{**convolutions, "params": first}, {**convolutions, "params": others, "centred": True}, *layers, spared]
 
