@@ -43,7 +43,7 @@ class Record:
             self._show(entry)
 
     def _show(self, entry: dict[str, Any]) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # two seconds, for those who ask
+        from torch.utils.tensorboard import SummaryWriter  # for those who ask
 
         network = "-".join(str(entry[mark]) for mark in ("stage", "member") if mark in entry)
         if network not in self.writers:
