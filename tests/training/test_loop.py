@@ -109,9 +109,9 @@ def test_the_kept_epoch_is_in_the_network(make, keep, monkeypatch):
     kept = []
     end_epoch = loop._validate
 
-    def spy(task, state):
+    def spy(task, state, clock):
         kept.append(weights(state.average.network))
-        return end_epoch(task, state)
+        return end_epoch(task, state, clock)
 
     monkeypatch.setattr(loop, "_validate", spy)
     # A rate that is far too high makes the last epoch differ from the best.

@@ -13,7 +13,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def fit(
     """
     if task.fast:
         keep_freed_memory()
-    recipe, steps = task.recipe, len(task.training)
+    recipe = task.recipe
     fresh = copy.deepcopy(network.state_dict()) if recipe.rescue == "on" else {}
     state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe, task.fast))
     watch_strides(state.optimizer)
@@ -105,56 +105,37 @@ def fit(
             say(f"resumed in epoch {state.progress.epoch + 1} of {recipe.epochs}, after step {state.progress.step:,}")
     # Half precision that is switched off is a scaler that is switched off, not another way through the step.
     scaler = torch.amp.GradScaler(task.device.type, enabled=task.mixed and task.device.type == "cuda")
-    progress, start = state.progress, time.monotonic() - state.progress.seconds
-    saved_at, said_at, validating = time.monotonic(), -math.inf, 0.0
-    total = recipe.epochs * steps
+    progress, clock = state.progress, _Clock(task, state.progress)
+    saved_at, said_at = time.monotonic(), -math.inf
     # Where the last epoch counts, validation only informs, and need not take the time of many short epochs.
     every = 1 if recipe.keep == "best" else max(1, recipe.epochs // task.validations)
-
-    def share_done() -> float:
-        # A time budget is a second clock for the same schedule: whichever is further decides.
-        budget = task.deadline - validating - progress.began
-        return processes.decided(max(progress.step / total, (progress.seconds - progress.began) / max(1e-9, budget)))
-
     talks = None if processes.first() else True
-    bar = tqdm(total=total, initial=progress.step, desc="training", unit="step", leave=False, disable=talks)
+    bar = tqdm(total=clock.steps, initial=progress.step, desc="training", unit="step", leave=False, disable=talks)
     averaged, team = state.average.network, Team(network)
     with StopRequest() as stop, bar, rewritten(network, task.fast), rewritten(averaged, task.fast), team.layers():
         while progress.epoch < recipe.epochs and not progress.stopped:
             network.train()
-            # Judged by its end, so that the last epoch has the full size however few there are.
-            progress.size = progress.size or picture_size(recipe, share_done() + 1 / recipe.epochs)
-            batches = task.training.epoch(progress.epoch, progress.step - progress.epoch * steps, progress.size)
-            for batch in ahead(batches, task.device.type != "cpu"):
-                done = share_done()
-                if done >= 1:
-                    progress.stopped = "time"
-                    break
+            for batch, done in _epoch(task, progress, clock):
                 _step(task, state, scaler, batch, done, team)
-                progress.seconds = time.monotonic() - start
+                clock.tick()
                 bar.update()
                 if signal_number := int(processes.most(stop.signal_number)):
                     checkpoint.save(task.folder, state, task.identity)
-                    raise Interrupted(f"stopped after step {progress.step:,} of {total:,}", signal_number, task.folder.parent)
-            if progress.step > progress.epoch * steps:  # unless the time was up before this epoch's first step
-                progress.epoch, progress.size = progress.epoch + 1, 0
+                    text = f"stopped after step {progress.step:,} of {clock.steps:,}"
+                    raise Interrupted(text, signal_number, task.folder.parent)
             if progress.seen == 0:
                 break
             if progress.epoch % every and progress.epoch < recipe.epochs and not progress.stopped:
                 continue
 
-            before = time.monotonic()
-            entry = _validate(task, state)
-            progress.seconds = time.monotonic() - start
-            validating = 1.2 * (time.monotonic() - before)
-            entry["seconds"] = round(progress.seconds, 3)
+            entry = _validate(task, state, clock)
             progress.history.append(entry)
             log(entry)
             bar.set_postfix(epoch=progress.epoch, val_accuracy=f"{entry['val_accuracy']:.1%}")
             if time.monotonic() - said_at > _SECONDS_BETWEEN_LINES or progress.stopped or progress.epoch == recipe.epochs:
                 say(_epoch_line(entry, recipe.epochs))
                 said_at = time.monotonic()
-            if _learns_nothing(task, progress, share_done()):
+            if _learns_nothing(task, progress, clock.share_done()):
                 _restart(task, state, fresh)
                 bar.reset()
                 say(
@@ -170,6 +151,46 @@ def fit(
         checkpoint.save(task.folder, state, task.identity)
     network.load_state_dict(state.best if recipe.keep == "best" else state.average.network.state_dict())
     return progress
+
+
+class _Clock:
+    """How much of a training is done, by its steps and by its time."""
+
+    def __init__(self, task: Task, progress: Progress) -> None:
+        self.steps = task.recipe.epochs * len(task.training)
+        self._deadline, self._progress = task.deadline, progress
+        self._start, self._validation = time.monotonic() - progress.seconds, 0.0
+
+    def tick(self) -> None:
+        self._progress.seconds = time.monotonic() - self._start
+
+    def share_done(self) -> float:
+        """From 0 to 1. A time budget is a second clock for the same schedule: whichever is further decides."""
+        progress = self._progress
+        budget = self._deadline - self._validation - progress.began
+        return processes.decided(max(progress.step / self.steps, (progress.seconds - progress.began) / max(1e-9, budget)))
+
+    def validated(self, seconds: float) -> None:
+        """The last validation will take about as long as this one, so much of the budget is kept for it."""
+        self._validation = 1.2 * seconds
+
+
+def _epoch(task: Task, progress: Progress, clock: _Clock) -> Iterator[tuple[Batch, float]]:
+    """The rest of the running epoch: its batches, each with the share of the training that is done before it.
+
+    It ends early, and with it the training, when the time is up.
+    """
+    # Judged by its end, so that the last epoch has the full size however few there are.
+    progress.size = progress.size or picture_size(task.recipe, clock.share_done() + 1 / task.recipe.epochs)
+    begun = progress.epoch * len(task.training)
+    for batch in ahead(task.training.epoch(progress.epoch, progress.step - begun, progress.size), task.device.type != "cpu"):
+        done = clock.share_done()
+        if done >= 1:
+            progress.stopped = "time"
+            break
+        yield batch, done
+    if progress.step > begun:  # unless the time was up before this epoch's first step
+        progress.epoch, progress.size = progress.epoch + 1, 0
 
 
 def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, done: float, team: Team) -> None:
@@ -205,9 +226,9 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
     progress.seen += batch.whole
 
 
-def _validate(task: Task, state: State) -> dict[str, Any]:
+def _validate(task: Task, state: State, clock: _Clock) -> dict[str, Any]:
     """Measure the validation pictures, keep a copy of the weights if they are the best so far, and empty the sums."""
-    progress, network = state.progress, state.average.network
+    progress, network, before = state.progress, state.average.network, time.monotonic()
     found_NK = probabilities_of_all(network, task.validation, task.training.preprocessing, task.device)
     accuracy = metrics.accuracy(task.validation_labels, found_NK.argmax(1))
     val_loss = metrics.log_loss(task.validation_labels, found_NK)
@@ -219,6 +240,8 @@ def _validate(task: Task, state: State) -> dict[str, Any]:
         progress.best_epoch, progress.best_accuracy, progress.best_loss = progress.epoch, accuracy.value, val_loss
         # Copies, not references: state_dict() points to the weights that the next step changes.
         state.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    clock.tick()
+    clock.validated(time.monotonic() - before)
     entry = {
         "epoch": progress.epoch,
         "train_loss": progress.loss_sum / progress.seen,
@@ -227,6 +250,7 @@ def _validate(task: Task, state: State) -> dict[str, Any]:
         "val_accuracy": accuracy.value,
         "val_n": accuracy.n,
         "lr": progress.lr,
+        "seconds": round(progress.seconds, 3),
     }
     progress.loss_sum = progress.correct = progress.seen = 0.0
     return entry
