@@ -16,6 +16,8 @@ from torchvision.transforms import v2
 from tapetum.data import augment
 from tapetum.training import loop, optim
 
+# How far SAM looks: its paper's value for CIFAR-10.
+_RADIUS = 0.05
 # Patches whose statistics the first layer is made from, and the least variance that it divides by (Jordan 2024).
 _PATCHES, _LEAST = 100_000, 5e-4
 
@@ -74,6 +76,36 @@ def whitening() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def sam() -> Iterator[None]:
+    """Each step by the gradient at the worst place near the weights (Foret et al. 2021, "Sharpness-aware minimization")."""
+    step = loop._step
+
+    def sharp(task: loop.Task, state: loop.State, scaler: object, batch: loop.Batch, *rest: object) -> None:
+        network, optimizer = state.network, state.optimizer
+        torch.manual_seed((task.seed * 1_000_003 + state.progress.step) % 2**63)  # the dropout of the step that follows
+        with torch.autocast(task.device.type, enabled=task.mixed):
+            outputs_BK = network(batch.images_BCHW)
+            optim.loss(outputs_BK.float(), batch.targets_BK, batch.weight_B, task.rubbish, batch.whole).backward()
+        weights = [weight for weight in network.parameters() if weight.grad is not None]
+        length = torch.stack([weight.grad.norm() for weight in weights]).norm()
+        away = [weight.grad * (_RADIUS / (length + 1e-12)) for weight in weights]
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_add_(weights, away)
+
+        def back(*_: object) -> None:
+            with torch.no_grad():
+                torch._foreach_sub_(weights, away)
+
+        hook = optimizer.register_step_pre_hook(back)
+        step(task, state, scaler, batch, *rest)
+        hook.remove()
+
+    with patch.object(loop, "_step", sharp):
+        yield
+
+
+@contextlib.contextmanager
 def uncalmed() -> Iterator[None]:
     """Muon as it was for networks without BatchNorm: nothing centred, linear layers of many inputs at the full rate."""
     with patch.object(optim, "_calmed", lambda groups: groups):
@@ -82,6 +114,7 @@ def uncalmed() -> Iterator[None]:
 
 METHODS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "alternating-flip": alternating_flip,
+    "sam": sam,
     "trivial-augment": trivial_augment,
     "uncalmed": uncalmed,
     "whitening": whitening,

@@ -11,8 +11,9 @@
     F   what the machine could do (`speed_floors.py`)
 
 The networks are the notes' LeNet at 224 and AlexNet at 256 pixels. plain: the textbook loop. tuned: the same with channels-last
-memory, the fused optimizer, torchvision's second transforms on uint8 and the number of workers that is fastest here. timm,
-fastai and Ultralytics: their loops, where they are installed; --peers makes an environment for them in FOLDER and uses it.
+memory, the fused optimizer, torchvision's second transforms on uint8 and the number of workers that is fastest here. compiled:
+tuned, with torch.compile (W1 and W4's bytes to label; skipped without a C++ compiler). timm, fastai and Ultralytics: their
+loops, where they are installed; --peers makes an environment for them in FOLDER and uses it.
 
 Every measurement is a process of its own. A round asks everybody once, every second round in the opposite order, so that a
 drift of the machine meets all. That the work is the same is checked: W1, the loss of every step within 1e-4; W2, where
@@ -165,12 +166,13 @@ def chosen(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if not args.against or name in (*args.against, "tapetum")]
 
 
-PROGRAMS = ("plain", "tuned", "tapetum", "timm", "fastai", "ultralytics")
+LOOPS = ("plain", "tuned", "tapetum")
+PROGRAMS = (*LOOPS, "timm", "fastai", "ultralytics")
 
 
 def present(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
     """Those of the programs that are installed and asked for."""
-    return [name for name in chosen(args, names) if name in ("plain", "tuned", "tapetum") or find_spec(name)]
+    return [name for name in chosen(args, names) if name in (*LOOPS, "compiled") or find_spec(name)]
 
 
 def floors(args: argparse.Namespace) -> dict:
@@ -209,7 +211,7 @@ def steps(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
     return [
         Race(
             f"W1 {net} {SIZES[net]}: a step",
-            {who: child("step", who, net, **job) for who in present(args, PROGRAMS)},
+            {who: child("step", who, net, **job) for who in present(args, (*PROGRAMS, "compiled"))},
             differs=functools.partial(losses_differ, by=1e-4),
         )
         for net in args.nets
@@ -228,7 +230,7 @@ def epochs(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
         for net in args.nets:
             workers = best_workers(net, job, args, place)
             told.setdefault("workers", {})[f"{net} {source}"] = workers
-            names = present(args, PROGRAMS if source == "original" else PROGRAMS[:3])
+            names = present(args, PROGRAMS if source == "original" else LOOPS)
             commands = {who: child("epoch", who, net, workers=0 if who == "plain" else workers, **job) for who in names}
             same = functools.partial(losses_differ, by=0.05)
             races.append(Race(f"W2 {net}, {count} photos, {source}: epoch", commands, ["cold", "warm"], same))
@@ -258,7 +260,7 @@ def notes_job(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
         races.append(
             Race(
                 f"W3 {net}: the notes' job",
-                {who: commands[who] for who in present(args, PROGRAMS[:3])},
+                {who: commands[who] for who in present(args, LOOPS)},
                 differs=functools.partial(losses_differ, by=0.05),
                 after=functools.partial(training_losses, run_folder=run_folder),
             )
@@ -284,9 +286,7 @@ def answers(args: argparse.Namespace, place: Path, told: dict) -> list[Race]:
         done = measure(child("prepare", "prepare", net, model=str(place)), place)
         told["onnx"] = done.get("onnx", done.get("failed"))
         print(f"W4 {net}: {told['onnx']}", flush=True)
-        names = [
-            who for who in chosen(args, ("plain", "tuned", "tapetum", "onnx")) if who != "onnx" or find_spec("onnxruntime")
-        ]
+        names = [who for who in chosen(args, (*LOOPS, "compiled", "onnx")) if who != "onnx" or find_spec("onnxruntime")]
         job = {"photos": str(few), "model": str(place), "batch": batch(args)}
         commands = {who: child("answer", who, net, **job) for who in names}
         same = functools.partial(losses_differ, by=0.02, relative=False)

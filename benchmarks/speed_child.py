@@ -166,9 +166,11 @@ class Resident:
 
 
 def plain(job: Job, resident: Resident | None, watch: Stopwatch) -> None:
-    """The textbook loop; "tuned" as PyTorch's own guides advise."""
-    tuned = job.who == "tuned"
+    """The textbook loop; "tuned" as PyTorch's own guides advise; "compiled" the same by torch.compile."""
+    tuned = job.who in ("tuned", "compiled")
     network = fresh(job).to(memory_format=torch.channels_last if tuned else torch.contiguous_format)
+    if job.who == "compiled":
+        network = torch.compile(network)
     if resident and tuned:
         resident.images_BCHW = resident.images_BCHW.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, fused=tuned or None)
@@ -271,13 +273,13 @@ def answer(job: Job, watch: Stopwatch) -> dict:
 
 
 def plain_answers(job: Job) -> Callable[[list[bytes]], np.ndarray]:
-    """The notes' pipeline; "tuned" as in training, decoding by torchvision; "onnx" the network alone by ONNX Runtime."""
+    """The notes' pipeline; "tuned" and "compiled" as in training, decoding by torchvision; "onnx" by ONNX Runtime."""
     import io
 
     from PIL import Image
     from torchvision.io import ImageReadMode, decode_jpeg
 
-    tuned = job.who == "tuned"
+    tuned = job.who in ("tuned", "compiled")
     if job.who == "onnx":
         import onnxruntime
 
@@ -285,6 +287,8 @@ def plain_answers(job: Job) -> Callable[[list[bytes]], np.ndarray]:
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(f"{job.model}/{job.net}.onnx", options)
     network = fresh(job).eval().to(memory_format=torch.channels_last if tuned else torch.contiguous_format)
+    if job.who == "compiled":
+        network = torch.compile(network)
     transform = plain_loop.TunedTransform(job.size) if tuned else plain_loop.ImageTransform(job.size)
 
     def picture(data: bytes) -> torch.Tensor:
@@ -363,8 +367,9 @@ def floors(job: Job, watch: Stopwatch) -> dict:
 
 
 WORK = {"step": step, "epoch": epoch, "answer": answer, "folder": folder, "prepare": prepare, "floors": floors}
-TRAINERS = {"plain": plain, "tuned": plain, "tapetum": tapetum, "timm": peer, "fastai": peer, "ultralytics": peer}
-ANSWERERS = {"plain": plain_answers, "tuned": plain_answers, "onnx": plain_answers, "tapetum": tapetum_answers}
+LOOPS = ("plain", "tuned", "compiled")
+TRAINERS = {"tapetum": tapetum, **dict.fromkeys(LOOPS, plain), **dict.fromkeys(("timm", "fastai", "ultralytics"), peer)}
+ANSWERERS = {"tapetum": tapetum_answers, **dict.fromkeys((*LOOPS, "onnx"), plain_answers)}
 
 if __name__ == "__main__":
     main()
