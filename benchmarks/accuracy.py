@@ -110,8 +110,8 @@ def main() -> None:
                 with METHODS[args.method]() if args.method else contextlib.nullcontext():
                     entry = one_run(args.track, track, network, seed, options, Path(scratch) / "run", args.keep)
                 added = {"method": args.method, "unlabelled": args.unlabelled}
-                entry["options"] |= {name: chosen for name, chosen in added.items() if chosen}
-                append({**entry, "note": args.note})
+                told = {**options, **{name: chosen for name, chosen in added.items() if chosen}}
+                append({**entry, "options": told, "note": args.note})
 
 
 def append(entry: dict[str, Any]) -> None:

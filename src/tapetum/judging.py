@@ -109,7 +109,7 @@ def fold_accuracies(crossed_NK: np.ndarray, table: Table, say: Callable[[str], N
     _, labels, folds = _by_fold(table)
     right_N = crossed_NK.argmax(1) == labels
     accuracies = [float(right_N[folds == fold].mean()) for fold in np.unique(folds)]
-    mean = metrics.mean_interval(np.array(accuracies))
+    mean = metrics.mean_interval(np.array(accuracies), shares=True)
     say(
         f"{len(accuracies)} folds: {mean.value:.1%} on average ({mean.low:.1%} to {mean.high:.1%}, 95 % interval of the mean; "
         "the networks share pictures, so it is a little narrow)"

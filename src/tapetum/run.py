@@ -42,7 +42,6 @@ from tapetum.data.cache import open_pictures
 from tapetum.data.check import Check, find_serious
 from tapetum.data.check import check as check_pictures
 from tapetum.data.loader import TrainingLoader, ValidationLoader
-from tapetum.data.prepare import Preprocessing
 from tapetum.data.reading import glance
 from tapetum.data.samples import SPLITS, Samples
 from tapetum.data.sources import find_pictures, find_samples
@@ -58,6 +57,7 @@ from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
 from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_beginning
 from tapetum.training import checkpoint, estimate, loop, members, recipes, team, turning, unlabelled
+from tapetum.training.checkpoint import Progress
 from tapetum.training.record import Record, refuse_without_tensorboard
 
 # A training of fewer steps is not worth measuring more than one beforehand.
@@ -79,6 +79,10 @@ class Run:
 def say_to_stderr(line: str) -> None:
     """Talk for the person who waits: stderr, so that stdout holds only answers."""
     print(line, file=sys.stderr, flush=True)
+
+
+def _silent(line: object) -> None:
+    """Say nothing."""
 
 
 def train(
@@ -118,34 +122,56 @@ def train(
             before = processes.told(read_settings(folder / "settings.toml") if resume and processes.first() else {})
             settings = settings_from({**before, **options}, "train()")
         held.enter_context(as_many_threads(folder) if resume else contextlib.nullcontext())
-        return _train(data, folder, resume, settings, say if processes.first() else _silent, begun, held)
+        job = _prepare(data, folder, resume, settings, say if processes.first() else _silent, begun)
+        log = Record(folder, settings.tensorboard == "on") if processes.first() else None
+        held.enter_context(contextlib.closing(log) if log else contextlib.nullcontext())
+        return _train(job, log or _silent, begun)
 
 
-def _train(
-    data: str | Path | Samples,
-    folder: Path,
-    resume: bool,
-    settings: Settings,
-    say: Callable[[str], None],
-    begun: float,
-    held: contextlib.ExitStack,
-) -> Run:
+@dataclass(frozen=True)
+class _Job:
+    """A training for which all is chosen and read, and the beginning of its folder written."""
+
+    folder: Path
+    resume: bool
+    settings: Settings
+    say: Callable[[str], None]
+    devices: list[torch.device]
+    samples: Samples
+    """All that was found; `table` has what can be read."""
+    table: Table
+    recipe: Recipe
+    why: str
+    task: loop.Task
+    heap: Samples | None
+    """The unlabelled pictures, if there are any."""
+    built: dict[int, torch.nn.Module]
+    """The network of the first seed, which need not be made twice."""
+
+    def network(self, seed: int) -> torch.nn.Module:
+        """An untrained network of its own for whoever asks."""
+        if seed in self.built:
+            return self.built.pop(seed)
+        return _fresh(dataclasses.replace(self.settings, seed=seed), self.recipe, len(self.samples.classes), self.devices)
+
+
+def _prepare(
+    data: str | Path | Samples, folder: Path, resume: bool, settings: Settings, say: Callable[[str], None], begun: float
+) -> _Job:
+    """Find, choose, read, and say what it will take."""
     if settings.tensorboard == "on":
         refuse_without_tensorboard()
     devices = device.choose_each(settings.device)
     if processes.count() > 1 and len(devices) > 1:
         raise UserError(f"device {settings.device} with {processes.count()} processes: expected one device for each of them.")
-    where = devices[0]
     samples = data if isinstance(data, Samples) else _find(data, settings, say)
     heap = find_pictures(settings.unlabelled) if settings.unlabelled else None
-
-    recipe, why = _recipe(folder, resume, settings, samples, where)
+    recipe, why = _recipe(folder, resume, settings, samples, devices[0])
     if not resume:
         say(why)
-    preprocessing = recipes.preprocessing(recipe)
     network = _fresh(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
 
-    table = read_all(samples, preprocessing.reduce, settings, say)
+    table = read_all(samples, recipes.preprocessing(recipe).reduce, settings, say)
     processes.refuse_difference("the pictures", table.fingerprint())
     if resume and processes.first():
         refuse_changes(folder, table)
@@ -154,52 +180,37 @@ def _train(
         if table.pictures.cached is not None:  # or all would be decoded once more
             for finding in find_serious(samples, table.pictures):
                 say(f"serious: {finding.title} (tapetum check shows them)")
-    task = _task(table, recipe, preprocessing, settings, where, folder)
+    task = _task(table, recipe, settings, devices[0], folder)
     _say_estimate(network, task, settings, say)
     if settings.minutes != "auto":
-        budget = settings.minutes * 60
-        left = budget * (1 - _RESERVE_SHARE) - _RESERVE_SECONDS - (time.monotonic() - begun)
+        left = settings.minutes * 60 * (1 - _RESERVE_SHARE) - _RESERVE_SECONDS - (time.monotonic() - begun)
         task = dataclasses.replace(task, deadline=left)
+    return _Job(folder, resume, settings, say, devices, samples, table, recipe, why, task, heap, {settings.seed: network})
 
-    built = {settings.seed: network}
 
-    def make(seed: int) -> torch.nn.Module:
-        if seed in built:
-            return built.pop(seed)
-        return _fresh(dataclasses.replace(settings, seed=seed), recipe, len(samples.classes), devices, _silent)
-
-    write = (
-        held.enter_context(contextlib.closing(Record(folder, settings.tensorboard == "on"))) if processes.first() else _silent
-    )
-
-    if heap is not None:
-        task = _add_unlabelled(task, make, heap, settings, table, resume, say, write)
-    # Only training pictures have a fold.
-    fold_N = table.fold_N[table.fold_N >= 0]
-    tasks = members.folds(task, fold_N) if len(fold_N) else members.parts(task, settings.members)
-    distill = settings.distill == "on"
-    network, told = members.fit(tasks, make, resume, say, write, distill)
-    turning.narrow(network)
-    progress, seconds = told[-1 if distill else 0], sum(each.seconds for each in told)
-    if any(each.epoch == 0 for each in told):
-        raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
-
-    classifier = Classifier(network.eval(), recipe.model, samples.classes, preprocessing, device=where, fast=task.fast)
+def _train(job: _Job, log: Callable[[dict[str, Any]], None], begun: float) -> Run:
+    """Fit, judge, write."""
+    settings, recipe, table, folder, say = job.settings, job.recipe, job.table, job.folder, job.say
+    network, tasks, told = _fit(job, log)
+    classes, where = job.samples.classes, job.devices[0]
+    classifier = Classifier(network, recipe.model, classes, recipes.preprocessing(recipe), device=where, fast=job.task.fast)
     validated = judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
     answered = judging.answers(classifier, table, validated)
     calibrated = judging.calibrate(classifier, table, answered.get("val"), settings, say)
     found, surest = judging.judge(classifier, table, answered, folder if processes.first() else None, settings.split == "notes")
     counts = {split: len(table.part(split)[0]) for split in SPLITS}
+    distilled = settings.distill == "on"
+    progress = told[-1 if distilled else 0]
     classifier.about = {
         "metrics": {split: result.to_json() for split, result in found.items()},
         "data": {"fingerprint": table.fingerprint(), "counts": counts},
-        "settings": {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "why": why},
+        "settings": {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "why": job.why},
         "training": {
             "epochs": progress.epoch,
             "kept": recipe.keep,
             "best_epoch": progress.best_epoch,
-            "members": 1 if distill else len(told),
-            "teachers": settings.members if distill else 0,
+            "members": 1 if distilled else len(told),
+            "teachers": settings.members if distilled else 0,
             "restarts": sum(each.restarts for each in told),
         },
         "calibration": calibrated,
@@ -207,15 +218,30 @@ def _train(
         "folds": judging.fold_accuracies(answered["folds"], table, say) if "folds" in answered else None,
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
-    if not processes.first():
-        return Run(classifier, found, folder)
-    classifier.save(folder / MODEL_FILE)
-    write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
-    curves(progress.history, folder / "curves.png")
-    cost.write_cost(folder, classifier, table.samples, seconds, time.monotonic() - begun)
-    write_report(folder, classifier=classifier, samples=samples)
-    say(f"trained in {duration(seconds)}, all done in {duration(time.monotonic() - begun)}; written to {folder}")
+    if processes.first():
+        seconds = sum(each.seconds for each in told)
+        classifier.save(folder / MODEL_FILE)
+        write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
+        curves(progress.history, folder / "curves.png")
+        cost.write_cost(folder, classifier, table.samples, seconds, time.monotonic() - begun)
+        write_report(folder, classifier=classifier, samples=job.samples)
+        say(f"trained in {duration(seconds)}, all done in {duration(time.monotonic() - begun)}; written to {folder}")
     return Run(classifier, found, folder)
+
+
+def _fit(job: _Job, log: Callable[[dict[str, Any]], None]) -> tuple[torch.nn.Module, list[loop.Task], list[Progress]]:
+    """The trained network, the trainings that made it, and how each went; of a distilled one the pupil's comes last."""
+    settings, task = job.settings, job.task
+    if job.heap is not None:
+        task = _add_unlabelled(job, job.heap, log)
+    # Only training pictures have a fold.
+    fold_N = job.table.fold_N[job.table.fold_N >= 0]
+    tasks = members.folds(task, fold_N) if len(fold_N) else members.parts(task, settings.members)
+    network, told = members.fit(tasks, job.network, job.resume, job.say, log, settings.distill == "on")
+    if any(each.epoch == 0 for each in told):
+        raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
+    turning.narrow(network)
+    return network.eval(), tasks, told
 
 
 def check(data: str | Path, numbers: str = "all", say: Callable[[str], None] = say_to_stderr) -> Check:
@@ -234,10 +260,6 @@ def check(data: str | Path, numbers: str = "all", say: Callable[[str], None] = s
     return check_pictures(samples, open_pictures(samples, recipes.preprocessing(recipe).reduce))
 
 
-def _silent(line: object) -> None:
-    """Say nothing."""
-
-
 def _recipe(folder: Path, resume: bool, settings: Settings, samples: Samples, where: torch.device) -> tuple[Recipe, str]:
     """The recipe and its reasons; of a resumed run the old one, since a budget's depends on how fast the machine was then."""
     facts = None if resume else _look(samples, settings, where)
@@ -250,7 +272,7 @@ def _recipe(folder: Path, resume: bool, settings: Settings, samples: Samples, wh
 
 
 def _fresh(
-    settings: Settings, recipe: Recipe, num_classes: int, devices: list[torch.device], say: Callable[[str], None]
+    settings: Settings, recipe: Recipe, num_classes: int, devices: list[torch.device], say: Callable[[str], None] = _silent
 ) -> torch.nn.Module:
     """An untrained network on its device, a function of the seed; with given weights, if they are asked for."""
     torch.manual_seed(settings.seed)
@@ -296,12 +318,10 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
     return recipes.Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed)
 
 
-def _task(
-    table: Table, recipe: Recipe, preprocessing: Preprocessing, settings: Settings, where: torch.device, folder: Path
-) -> loop.Task:
+def _task(table: Table, recipe: Recipe, settings: Settings, where: torch.device, folder: Path) -> loop.Task:
     rows, labels = table.part("train")
     val_rows, val_labels = table.part("val")
-    classes = len(table.samples.classes)
+    classes, preprocessing = len(table.samples.classes), recipes.preprocessing(recipe)
     return loop.Task(
         training=TrainingLoader(table.pictures, rows, labels, classes, recipe, preprocessing, settings.seed, where),
         validation=ValidationLoader(table.pictures, val_rows, preprocessing, BATCH),
@@ -324,31 +344,23 @@ def _task(
     )
 
 
-def _add_unlabelled(
-    task: loop.Task,
-    make: Callable[[int], torch.nn.Module],
-    heap: Samples,
-    settings: Settings,
-    table: Table,
-    resume: bool,
-    say: Callable[[str], None],
-    log: Callable[[dict[str, Any]], None],
-) -> loop.Task:
+def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], None]) -> loop.Task:
     """Train a first network, in two fifths of the time, and let it guess the labels of the unlabelled pictures."""
+    task, table, say = job.task, job.table, job.say
     with processes.in_turn():
-        pictures = open_pictures(heap, task.training.preprocessing.reduce, settings.cache == "on")
+        pictures = open_pictures(heap, task.training.preprocessing.reduce, job.settings.cache == "on")
     known = {table.pictures.hashes[row] for row in table.rows}
     rows = np.array(
         [i for i in range(len(pictures)) if i not in pictures.reasons and pictures.hashes[i] not in known], np.int64
     )
     out = len(pictures) - len(rows)
-    say(f"{settings.unlabelled}: {len(rows):,} unlabelled pictures ({out:,} left out: unreadable, or among the labelled)")
+    say(f"{job.settings.unlabelled}: {len(rows):,} unlabelled pictures ({out:,} left out: unreadable, or among the labelled)")
     if not len(rows):
         return task
     folder = task.folder.with_name("checkpoint-first")
     first = dataclasses.replace(task, folder=folder, deadline=0.4 * task.deadline, keep_end=True)
-    teacher = make(task.seed)
-    again = resume and checkpoint.exists(folder)
+    teacher = job.network(task.seed)
+    again = job.resume and checkpoint.exists(folder)
     progress = loop.fit(first, teacher, again, say, lambda entry: log({"stage": "first", **entry}))
     say("its guesses stand for the labels of the unlabelled pictures now")
     task = unlabelled.with_guesses(task, teacher, pictures, rows)

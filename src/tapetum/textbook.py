@@ -328,7 +328,7 @@ def _line(variant: Variant, outcomes: list[Outcome]) -> Line:
     values = np.array([outcome.judged.value for outcome in own])
     gains = values - np.array([outcome.judged.value for outcome in base])
     gain = metrics.mean_interval(gains) if variant.name != variant.as_written else None
-    return Line(variant.name, metrics.mean_interval(values), gain, len(own))
+    return Line(variant.name, metrics.mean_interval(values, shares=True), gain, len(own))
 
 
 def _page(

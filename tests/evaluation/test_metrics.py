@@ -253,6 +253,8 @@ def test_the_interval_of_a_mean_is_scipys():
     assert found.low < low < found.value < high < found.high  # four values: Student's is wider than the bootstrap's
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (found.low, found.high, found.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 4)
+    few = metrics.mean_interval(np.array([0.5, 0.9, 1.0]), shares=True)  # by itself from 0.14 to 1.46
+    assert (few.low, few.high) == (pytest.approx(stats.ttest_1samp([0.5, 0.9, 1.0], 0).confidence_interval().low), 1.0)
 
 
 def test_bootstrap_intervals_are_scikit_learns_figures_of_pictures_drawn_one_by_one():

@@ -104,8 +104,8 @@ class Growth:
         found = []
         for size in sorted({point.size for point in self.points}):
             rights = [point.right_N for point in self.points if point.size == size]
-            one = wilson(int(rights[0].sum()), len(rights[0]))
-            found.append((size, one if len(rights) == 1 else mean_interval(np.array([right.mean() for right in rights]))))
+            one, means = wilson(int(rights[0].sum()), len(rights[0])), np.array([right.mean() for right in rights])
+            found.append((size, one if len(rights) == 1 else mean_interval(means, shares=True)))
         return found
 
     @property

@@ -141,15 +141,18 @@ def evaluate(labels_N: np.ndarray, probabilities_NK: np.ndarray, classes: tuple[
     )
 
 
-def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Estimate:
+def mean_interval(values: np.ndarray, confidence: float = 0.95, shares: bool = False) -> Estimate:
     """The mean of a few measurements (at least two, such as one a seed) with Student's interval of it; n: measurements.
+
+    `shares`: the values are from 0 to 1, and so is the interval.
 
     >>> print(mean_interval(np.array([0.70, 0.72, 0.74])))
     72.0 % (67.0 to 77.0, n = 3)
     """
     mean, half = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
     half *= float(special.stdtrit(len(values) - 1, 0.5 + confidence / 2))
-    return Estimate(mean, mean - half, mean + half, len(values))
+    low, high = (max(0.0, mean - half), min(1.0, mean + half)) if shares else (mean - half, mean + half)
+    return Estimate(mean, low, high, len(values))
 
 
 def wilson(hits: int, n: int, confidence: float = 0.95) -> Estimate:
