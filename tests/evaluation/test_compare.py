@@ -81,7 +81,7 @@ def test_other_classes_are_refused(of):
 def test_two_runs_by_the_command(stripes, tmp_path, capsys):
     from tapetum import cli
 
-    quick = dict(model="compact", size=32, epochs=2, batch=16, turn=0.0, say=lambda line: None)
+    quick = dict(model="lenet-table", size=32, epochs=1, batch=16, turn=0.0, say=lambda line: None)
     for seed in (0, 1):
         tapetum.train(stripes, tmp_path / f"run{seed}", seed=seed, **quick)
     runs = [str(tmp_path / "run0"), str(tmp_path / "run1")]

@@ -153,7 +153,7 @@ def test_moved_pictures_are_found_with_data_and_nothing_is_written_among_them(ru
 
 
 def test_flipped_labels_of_real_digits_rank_highest(tmp_path):
-    """Of 5 % of 900 digits of scikit-learn's, 41 of 45 were found when this was written; in a random order 2 would be."""
+    """Of 5 % of 900 digits of scikit-learn's, 40 of 45 were found when this was written; in a random order 2 would be."""
     from sklearn.datasets import load_digits
 
     digits, generator = load_digits(), np.random.default_rng(0)
@@ -163,7 +163,7 @@ def test_flipped_labels_of_real_digits_rank_highest(tmp_path):
         (tmp_path / "digits" / str(label)).mkdir(parents=True, exist_ok=True)
         picture = np.round(digits.images[i] * 255 / 16).astype(np.uint8)
         Image.fromarray(picture).save(tmp_path / "digits" / str(label) / f"{i}.png")
-    plain = dict(crop_area=1.0, rotate=0.0, mixup=0.0)  # learns faster
+    plain = dict(model="lenet-table", size=32, crop_area=1.0, rotate=0.0, mixup=0.0)  # learns faster
     tapetum.train(tmp_path / "digits", tmp_path / "run", folds=3, epochs=12, batch=16, say=lambda line: None, **plain)
     found = [int(each.path.split("/")[1].removesuffix(".png")) for each in check_labels(tmp_path / "run").suspects]
     assert len(wrong & set(found[:45])) >= 36
