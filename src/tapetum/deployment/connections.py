@@ -20,84 +20,87 @@ _LAST_SECONDS = 1.0
 
 
 def connection_class(limits: Limits) -> type[HttpToolsProtocol]:
+    """The class of connections with these limits; uvicorn makes one of it for each."""
+    return type("Connection", (_Connection,), {"limits": limits})
+
+
+class _Connection(HttpToolsProtocol):
     """uvicorn's HTTP connection with bounds for what uvicorn leaves unbounded: slow and long heads, and unread answers.
 
     The time for a body is kept by `Guard`.
     """
 
-    class Connection(HttpToolsProtocol):
-        # Bytes of the head that is being read, or -1: none is.
-        _head = 0
-        _timer: asyncio.TimerHandle | None = None
+    limits: Limits
+    # Bytes of the head that is being read, or -1: none is.
+    _head = 0
+    _timer: asyncio.TimerHandle | None = None
 
-        @property
-        def arriving(self) -> bool:
-            """Whether a request may be on its way in."""
-            return self.cycle is None or self._head > 0
+    @property
+    def arriving(self) -> bool:
+        """Whether a request may be on its way in."""
+        return self.cycle is None or self._head > 0
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > limits.connections:
-                transport.abort()
-                return
-            self._arm(limits.head_seconds)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            transport.abort()
+            return
+        self._arm(self.limits.head_seconds)
 
-        def data_received(self, data: bytes) -> None:
-            if self._head >= 0:
-                self._head += len(data)
-            super().data_received(data)
-            if self.transport.is_closing():
-                return
-            if self._head > limits.head_bytes:
-                self.send_400_response("The head of the request is too long.")
-            elif self.cycle is not None and not self.cycle.response_complete:
-                self._disarm()
-            elif self._timer is None:  # a head that is not whole, or a body that nobody reads any more
-                self._arm(limits.head_seconds)
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._head = max(0, self._head)
-
-        def on_headers_complete(self) -> None:
-            super().on_headers_complete()
-            self._head = -1
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            # Closing waits until all is sent. A client that does not read must not keep us.
+    def data_received(self, data: bytes) -> None:
+        if self._head >= 0:
+            self._head += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._head > self.limits.head_bytes:
+            self.send_400_response("The head of the request is too long.")
+        elif self.cycle is not None and not self.cycle.response_complete:
             self._disarm()
-            if self.transport.is_closing():
-                self._arm(limits.unread_seconds)
+        elif self._timer is None:  # a head that is not whole, or a body that nobody reads any more
+            self._arm(self.limits.head_seconds)
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._arm(limits.unread_seconds)
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = max(0, self._head)
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._disarm()
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head = -1
 
-        def timeout_keep_alive_handler(self) -> None:
-            super().timeout_keep_alive_handler()
-            self._arm(limits.unread_seconds)
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Closing waits until all is sent. A client that does not read must not keep us.
+        self._disarm()
+        if self.transport.is_closing():
+            self._arm(self.limits.unread_seconds)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._disarm()
-            if self.cycle is not None and not self.cycle.response_complete:
-                self.cycle.scope["state"]["gone"] = True
-            super().connection_lost(exc)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._arm(self.limits.unread_seconds)
 
-        def _arm(self, seconds: float) -> None:
-            self._disarm()
-            self._timer = self.loop.call_later(seconds, self.transport.abort)
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._disarm()
 
-        def _disarm(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._arm(self.limits.unread_seconds)
 
-    return Connection
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.scope["state"]["gone"] = True
+        super().connection_lost(exc)
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Server(uvicorn.Server):

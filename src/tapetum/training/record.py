@@ -8,7 +8,7 @@ from typing import Any
 from tapetum.errors import UserError
 from tapetum.files import append_line
 
-LOG, EVENTS = "log.jsonl", "tensorboard"
+_EVENTS = "tensorboard"
 
 
 def refuse_without_tensorboard() -> None:
@@ -33,12 +33,12 @@ class Record:
     def __init__(self, folder: Path, events: bool = False) -> None:
         self.folder, self.events = folder, events
         self.writers: dict[str, Any] = {}
-        (folder / LOG).unlink(missing_ok=True)
-        shutil.rmtree(folder / EVENTS, ignore_errors=True)
+        (folder / "log.jsonl").unlink(missing_ok=True)
+        shutil.rmtree(folder / _EVENTS, ignore_errors=True)
 
     def __call__(self, entry: dict[str, Any]) -> None:
         """Keep an entry: `epoch`, the numbers of the epoch, and `stage` or `member` of several networks."""
-        append_line(self.folder / LOG, json.dumps(entry))
+        append_line(self.folder / "log.jsonl", json.dumps(entry))
         if self.events:
             self._show(entry)
 
@@ -47,7 +47,7 @@ class Record:
 
         network = "-".join(str(entry[mark]) for mark in ("stage", "member") if mark in entry)
         if network not in self.writers:
-            self.writers[network] = SummaryWriter(self.folder / EVENTS / network)
+            self.writers[network] = SummaryWriter(self.folder / _EVENTS / network)
         writer = self.writers[network]
         for name, value in entry.items():
             if name not in ("epoch", "stage", "member"):
