@@ -125,21 +125,7 @@ def tune(
     samples = fitting.find(data, settings, say)
     folder = fitting.own_folder(samples.origin, out, "tune", _MARK, "search")
     deadline = begun + 60 * (planning.MINUTES if settings.minutes == "auto" else settings.minutes)
-    folds = settings.folds if settings.folds > 1 else planning.FOLDS
-    name = name or _known_name(folder) or folder.resolve().name
-    found = study.find_study(study.connect(storage, folder), name) if storage or (folder / "study.db").exists() else None
-    if found is not None:
-        plan = study.plan_of(found)
-        table = _read(samples, plan.recipe, folds, settings, say)
-    else:
-        default = planning.base(samples, settings, deadline - time.monotonic())
-        table = _read(samples, default.recipe, folds, settings, say)
-        found, plan = _begun(folder, storage, name, planning.plan(folder, table, default, folds, settings, deadline), say)
-    _refuse_other(name, plan, table, planning.asked(settings, folds))
-    write_text(folder / _MARK, json.dumps({"study": name}, ensure_ascii=False) + "\n")
-    if done := sum(trial.state.name != "WAITING" for trial in found.trials):
-        say(f"joined the study '{name}', which has {done} trials")
-    fitting.write_left_out(folder, table)
+    found, plan, table = _joined(samples, folder, storage, name, settings, deadline, say)
     with _lead(folder) as alone:
         leads = alone and plan.home == planning.home(folder)
         ends = deadline - planning.RESERVE_SECONDS - (120 * plan.final_minutes if leads else 0)
@@ -163,6 +149,28 @@ def tune(
         write_search(search, folder / "index.html")
     say(f"all done in {duration(time.monotonic() - begun)}; written to {folder}")
     return Tuned(folder, search, added)
+
+
+def _joined(
+    samples: Samples, folder: Path, storage: str, name: str, settings: Settings, deadline: float, say: Callable[[str], None]
+) -> "tuple[Study, Plan, Table]":
+    """The study of that name, found or begun, with its plan and its pictures."""
+    folds = settings.folds if settings.folds > 1 else planning.FOLDS
+    name = name or _known_name(folder) or folder.resolve().name
+    found = study.find_study(study.connect(storage, folder), name) if storage or (folder / "study.db").exists() else None
+    if found is not None:
+        plan = study.plan_of(found)
+        table = _read(samples, plan.recipe, folds, settings, say)
+    else:
+        default = planning.base(samples, settings, deadline - time.monotonic())
+        table = _read(samples, default.recipe, folds, settings, say)
+        found, plan = _begun(folder, storage, name, planning.plan(folder, table, default, folds, settings, deadline), say)
+    _refuse_other(name, plan, table, planning.asked(settings, folds))
+    write_text(folder / _MARK, json.dumps({"study": name}, ensure_ascii=False) + "\n")
+    if done := sum(trial.state.name != "WAITING" for trial in found.trials):
+        say(f"joined the study '{name}', which has {done} trials")
+    fitting.write_left_out(folder, table)
+    return found, plan, table
 
 
 def _read(samples: Samples, recipe: Recipe, folds: int, settings: Settings, say: Callable[[str], None]) -> Table:
