@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torchvision import transforms
 import tapetum
 from conftest import encoded
 from tapetum import models, tensorfile
+from tapetum.data.decode import decode
 from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tapetum.errors import UserError
 from tapetum.inference.classifier import Classifier
@@ -128,6 +130,16 @@ def test_no_pictures_give_no_rows():
 def test_what_is_no_picture_is_named(picture, sentence):
     with pytest.raises(UserError, match=sentence):
         classifier().predict_proba([picture])
+
+
+def test_many_files_are_answered_in_their_order_and_the_first_that_is_none_is_named(files):
+    ours, many = classifier(), [*files] * 6
+    one_by_one = ours.from_squares(ours.prepare(decode(Path(each).read_bytes())) for each in many)
+    assert (ours.predict_proba(many) == one_by_one).all()
+    # The second is refused sooner: it is not even read.
+    broken = [*many[:20], many[0].read_bytes()[:40], *many[:9], "nowhere.jpg"]
+    with pytest.raises(UserError, match=r"picture 20 \(bytes\) is not a picture"):
+        ours.predict_proba(broken)
 
 
 def test_pil_pictures_of_every_mode_are_taken():

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tapetum.data.decode import BadPicture, to_rgb
 from tapetum.data.prepare import Preprocessing, decode_reduced, fit, reduce
+from tapetum.data.reading import in_threads
 from tapetum.errors import UserError
 
 BATCH = 32
@@ -137,7 +138,13 @@ class Answering(abc.ABC):
 
     def _squares(self, pictures: Sequence[Picture] | Picture) -> Iterator[np.ndarray]:
         items = [pictures] if isinstance(pictures, Picture) else list(pictures)
-        return (self.prepare(_as_array(item, i, self.preprocessing.reduce)) for i, item in enumerate(items))
+
+        def square(i: int) -> np.ndarray:
+            return self.prepare(_as_array(items[i], i, self.preprocessing.reduce))
+
+        # Files are decoded by all cores, some ahead of the batch that is computed; a PIL image is not for two threads at once.
+        encoded = all(isinstance(item, str | Path | bytes) for item in items)
+        return in_threads(square, range(len(items))) if encoded and len(items) > 1 else map(square, range(len(items)))
 
 
 def batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
