@@ -165,6 +165,7 @@ def _prepare(
     if processes.count() > 1 and len(devices) > 1:
         raise UserError(f"device {settings.device} with {processes.count()} processes: expected one device for each of them.")
     samples = data if isinstance(data, Samples) else _find(data, settings, say)
+    samples.refuse_empty_classes()
     heap = find_pictures(settings.unlabelled) if settings.unlabelled else None
     recipe, why = _recipe(folder, resume, settings, samples, devices[0])
     if not resume:

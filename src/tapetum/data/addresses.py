@@ -36,9 +36,13 @@ def check_url(url: str) -> None:
     Raises:
         UserError: of an unknown kind, without a host, or with a password or query, which every run would write down.
     """
-    parts = urlsplit(url)
+    shown = re.sub(r"//[^/]*@", "//", url)  # without a password
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{shown} is no address: {error}. Expected one such as https://host/photos.") from error
     if parts.scheme not in _SCHEMES:
-        raise UserError(f"{url}: '{parts.scheme}' is no kind of address that is read. Expected {', '.join(_SCHEMES)}.")
+        raise UserError(f"{shown}: '{parts.scheme}' is no kind of address that is read. Expected {', '.join(_SCHEMES)}.")
     if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise UserError(
             f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: expected a host and a path, without a password "
@@ -53,4 +57,4 @@ def beside(url: str, name: str) -> str:
     'https://host/cats%20and%20dogs/shard-000000.tar'
     """
     whole = f"{url.rstrip('/')}/{name}"
-    return quote(whole, safe="/:%[]~!$&'()*+,;=") if urlsplit(url).scheme in WEB else whole
+    return quote(whole, safe="/:%[]~!$&'()*+,;=", errors="surrogateescape") if urlsplit(url).scheme in WEB else whole

@@ -67,10 +67,13 @@ def remove_oldest(folder: Path, spare: str = "", coming: int = 0) -> None:
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             if time.time() - scrap.stat().st_mtime > _DAY_SECONDS:
                 scrap.unlink()
-    caches = [(index_file, index_file.with_suffix(".u8")) for index_file in folder.glob("*.json")]
-    entries = [(json.stat().st_mtime, pixels.stat().st_size, (json, pixels)) for json, pixels in caches if pixels.exists()]
-    for shard in folder.glob("shards/*.tar"):
-        entries.append((shard.stat().st_mtime, shard.stat().st_size, (shard, shard)))
+    entries: list[tuple[float, int, tuple[Path, Path]]] = []
+    for file in (*folder.glob("*.u8"), *folder.glob("shards/*.tar")):
+        index = file.with_suffix(".json") if file.suffix == ".u8" else file
+        with contextlib.suppress(FileNotFoundError):
+            # Of pixels whose process was killed before it wrote the index, their own time counts.
+            when = (index if index.exists() else file).stat().st_mtime
+            entries.append((when, file.stat().st_size, (index, file)))
     total = coming + sum(size for _, size, _ in entries)
     for _, size, files in sorted(entries):
         if total <= limit_bytes():

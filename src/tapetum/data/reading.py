@@ -60,7 +60,7 @@ def glance(samples: Samples) -> tuple[int, bool]:
     Where none of them gives a picture the side is 1; why is told when all are read.
     """
     sides, grey = [], True
-    for i in np.unique(np.linspace(0, len(samples) - 1, _GLANCE).astype(int)):
+    for i in np.unique(np.linspace(0, len(samples) - 1, _GLANCE).astype(int)) if len(samples) else ():
         try:
             data = samples.read(int(i))
             # In this order: of a damaged file `decode` says so.

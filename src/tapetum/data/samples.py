@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tapetum.data.stores import Store
+from tapetum.errors import UserError
 
 SPLITS = ("train", "val", "test")
 # Above this many, classes are summed up instead of listed.
@@ -73,6 +74,15 @@ class Samples:
     def counts(self) -> dict[str, int]:
         """The number of files of each class."""
         return {name: int((self.labels == k).sum()) for k, name in enumerate(self.classes)}
+
+    def refuse_empty_classes(self) -> None:
+        """Raise a UserError if a class has no file, as in a selection that left all of its files out."""
+        empty = [name for name, count in self.counts().items() if not count]
+        if empty or not self.classes:
+            what = f"class '{empty[0]}' has no picture here" if empty else "there are no classes"
+            raise UserError(
+                f"{self.origin}: {what}. Expected pictures of every class: select some, or start without the class."
+            )
 
     def describe(self) -> str:
         """The layout and the counts in one line: `class folders, 2,002 files: Cat 1,001, Dog 1,001`."""

@@ -60,7 +60,7 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
                 f"class '{name}' has no readable picture ({samples.names[example]}: {bad[example]}): expected two or more. "
                 "Replace its files or remove the class."
             )
-    if len(bad) > settings.unreadable * len(samples):
+    if len(bad) / len(samples) > settings.unreadable:  # the other way round 29 of 100 would be more than 0.29
         raise UserError(
             f"{len(bad):,} of {len(samples):,} files give no picture ({len(bad) / len(samples):.0%}): expected at most "
             f"{settings.unreadable:.0%}. Look with `tapetum check`, mend them, or raise --unreadable."

@@ -58,6 +58,7 @@ def find(data: str | Path | Samples, settings: Settings, say: Callable[[str], No
         if value:
             raise UserError(f"{name}: {why}. Leave it out.")
     samples = data if isinstance(data, Samples) else find_samples(data, numbers_range(settings.numbers, notes=False))
+    samples.refuse_empty_classes()
     say(f"{samples.origin}: {samples.describe()}")
     if (samples.splits == "val").any():
         say("the validation part joins the training pictures")
