@@ -1,6 +1,7 @@
 """Methods of training that the package does not have, to be compared with it by `accuracy.py --method`.
 
-`uncalmed` is measured (LOG.md). The others are not yet: each ran for two epochs, to see that it runs.
+What was measured stands in RESULTS ("One method at a time") and, `uncalmed`, in LOG. `alternating-flip` and `sam` only ran for two
+epochs, to see that they run.
 
 Each puts itself in the place of a function of the package while a training runs.
 """
