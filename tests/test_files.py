@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tapetum.errors import UserError
-from tapetum.files import append_line, write_atomically, write_csv, write_text
+from tapetum.files import append_line, no_formula, unguarded, write_atomically, write_csv, write_text
 
 
 def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path):
@@ -74,3 +74,10 @@ def test_written_files_obey_the_umask(tmp_path):
 def test_csv_quotes_what_needs_it(tmp_path):
     write_csv(tmp_path / "a.csv", ["path", "n"], [('a,b"c.jpg', 1)])
     assert (tmp_path / "a.csv").read_text() == 'path,n\n"a,b""c.jpg",1\n'
+
+
+@pytest.mark.parametrize("text", ["=1+1", "'=1+1", "''-cat/1.jpg", "'tis.jpg", "'", "''", "cat-1.jpg", "\t", "'\r", ""])
+def test_every_text_comes_back_from_its_guard_and_none_begins_a_formula(text):
+    guarded = no_formula(text)
+    assert unguarded(guarded) == text
+    assert not guarded.startswith(("=", "+", "-", "@", "\t", "\r"))

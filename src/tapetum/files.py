@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -86,10 +87,12 @@ def read_csv(path: Path) -> list[list[str]]:
 def no_formula(cell: object) -> object:
     """A text that a spreadsheet would take for a formula, with an apostrophe before it (OWASP, "CSV injection").
 
-    >>> no_formula("=1+1"), no_formula("-cat/1.jpg"), no_formula("cat-1.jpg"), no_formula(-0.5)
-    ("'=1+1", "'-cat/1.jpg", 'cat-1.jpg', -0.5)
+    A text that begins like one that was guarded gets one more, so that `unguarded` gives every text back.
+
+    >>> no_formula("=1+1"), no_formula("-cat/1.jpg"), no_formula("cat-1.jpg"), no_formula(-0.5), no_formula("'=1")
+    ("'=1+1", "'-cat/1.jpg", 'cat-1.jpg', -0.5, "''=1")
     """
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"'{cell}" if isinstance(cell, str) and re.match(r"'*[=+\-@\t\r]", cell) else cell
 
 
 def unguarded(cell: str) -> str:

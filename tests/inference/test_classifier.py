@@ -1,6 +1,7 @@
 """Judges: torch's own softmax on torchvision-prepared input; the file system; damaged and foreign files."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tapetum.inference.classifier import Classifier
 
 PREPARED = Preprocessing(size=32, fit="crop", resize=36, reduce=64, channels=3)
 RNG = np.random.default_rng(0)
+CUT = encoded(Image.fromarray(RNG.integers(0, 256, (40, 40, 3), np.uint8)), "JPEG")[:700]
 
 
 def classifier(views="one", classes=("고양이", "dog")):
@@ -121,6 +123,9 @@ def test_no_pictures_give_no_rows():
     [
         ("nowhere.jpg", "nowhere.jpg is not a picture that can be read: No such file"),
         (b"text", r"picture 0 \(bytes\) is not a picture that can be read"),
+        ("a\0b.png", "is not a picture that can be read: embedded null byte"),
+        (Image.open(io.BytesIO(CUT)), r"picture 0 \(PIL\) is not a picture that can be read: damaged"),
+        (Image.fromarray(np.full((4, 4), -5, np.float32)), r"picture 0 \(PIL\) is not a picture that can be read"),
         (np.zeros((4, 4, 3)), r"picture 0 is a float64 array of shape \(4, 4, 3\): expected"),
         (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\): expected"),
         (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),

@@ -1,6 +1,5 @@
 """Evaluation of a trained classifier on labelled pictures, with what it was trained on told apart."""
 
-import csv
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from tapetum.data.splits import numbers_range
 from tapetum.errors import UserError, did_you_mean
 from tapetum.evaluation import metrics
 from tapetum.evaluation.metrics import Estimate, Metrics, wilson
+from tapetum.evaluation.recorded import contents
 from tapetum.evaluation.text import format_metrics
 from tapetum.inference.answers import BATCH, NEITHER
 from tapetum.inference.loading import load
@@ -96,6 +96,11 @@ def evaluate(
         return _judge(found.labels, found.predictions, found.seen, found.note)
     known, silent = found.labels >= 0, np.array([label == NEITHER for label in found.predictions.labels])
     fair = known & (~found.seen if not found.seen[known].all() else True)
+    if not (fair & ~silent).any():
+        raise UserError(
+            f"reject {reject}: none of the {fair.sum():,} new pictures gets an answer, so there is nothing to judge. "
+            "Expected a smaller share."
+        )
     rows = np.flatnonzero(known & ~silent)
     judged = _judge(found.labels[rows], found.predictions.select(rows), found.seen[rows], found.note)
     return dataclasses.replace(
@@ -171,8 +176,6 @@ def _class_index(names: tuple[str, ...], known: tuple[str, ...], strangers: bool
 def _seen(run: Path, predictions: Predictions) -> np.ndarray:
     """Which of the predicted pictures the run was trained on, by the content of their files."""
     table = (run if run.is_dir() else run.parent) / "splits.csv"
-    trained: set[str] = set()
-    if table.exists():
-        with table.open(encoding="utf-8", newline="") as file:
-            trained = {row["sha256"] for row in csv.DictReader(file) if row["split"] == "train"}
+    parts = contents(table.parent).values() if table.exists() else ()
+    trained = {digest for part, digest in parts if part == "train"}
     return np.array([digest in trained for digest in predictions.sha256], bool)

@@ -37,7 +37,7 @@ def recorded(run: Path) -> dict[str, Recorded]:
     Raises:
         UserError: there is no such file, or it is not what a training wrote.
     """
-    rows, columns = _read(run / "predictions.csv")
+    rows, columns = _read(run / "predictions.csv", "path", "split", "label")
     try:
         classes = tuple(name.removeprefix("p_") for name in columns if name.startswith("p_"))
         number = {no_formula(name): k for k, name in enumerate(classes)}
@@ -64,11 +64,8 @@ def contents(run: Path) -> dict[str, tuple[str, str]]:
     Raises:
         UserError: there is no such file, or it is not what a training wrote.
     """
-    rows, _ = _read(run / "splits.csv")
-    try:
-        return {unguarded(row["path"]): (row["split"], row["sha256"]) for row in rows}
-    except (KeyError, TypeError) as error:
-        raise _strange(run / "splits.csv", error) from error
+    rows, _ = _read(run / "splits.csv", "path", "split", "sha256")
+    return {unguarded(row["path"]): (row["split"], row["sha256"]) for row in rows}
 
 
 def where_pictures(run: Path, data: Path | None = None) -> Path:
@@ -80,7 +77,7 @@ def where_pictures(run: Path, data: Path | None = None) -> Path:
     if data is not None:
         return data
     about = read_table(run / "settings.toml", "about")
-    if "data" not in about:
+    if not isinstance(about, dict) or not isinstance(about.get("data"), str):
         raise UserError(f"{run / 'settings.toml'} does not say where the pictures are: expected --data FOLDER.")
     return Path(about["data"])
 
@@ -128,14 +125,20 @@ def refuse_changed(run: Path, samples: Samples) -> None:
         )
 
 
-def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+def _read(path: Path, *needed: str) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows and the names of the columns, among them the needed ones."""
     if not path.exists():
         raise UserError(f"{path.parent} holds no {path.name}: expected the folder of a finished run.")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            return list(reader), list(reader.fieldnames or [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows, columns = list(reader), list(reader.fieldnames or [])
+        if missing := [name for name in needed if name not in columns]:
+            raise ValueError(f"no column '{missing[0]}'")
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row of another length")
+        return rows, columns
+    except (OSError, ValueError, csv.Error) as error:
         raise _strange(path, error) from error
 
 

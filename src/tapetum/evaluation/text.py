@@ -77,7 +77,14 @@ def pad(text: str, width: int, right: bool = False) -> str:
 
 
 def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else not unicodedata.combining(sign) for sign in text)
+    return sum(map(_sign_width, text))
+
+
+def _sign_width(sign: str) -> int:
+    # Marks, joiners, and the vowels and ends of Hangul that is written in parts take no room of their own.
+    if unicodedata.category(sign) in ("Mn", "Me", "Cf") or "\u1160" <= sign <= "\u11ff":
+        return 0
+    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
 
 
 def _percent(share: float) -> str:

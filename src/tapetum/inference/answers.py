@@ -159,6 +159,15 @@ def batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
         yield np.stack(rows)
 
 
+def _loaded(picture: Image.Image) -> np.ndarray:
+    try:
+        return to_rgb(picture)
+    except BadPicture:
+        raise
+    except Exception as error:  # of a damaged one Pillow raises whatever its decoder does
+        raise BadPicture(f"damaged ({error})") from error
+
+
 def _as_array(picture: Picture, position: int, reduce_to: int) -> np.ndarray:
     """Any accepted form of a picture as uint8 RGB (H, W, 3); what has to be decoded comes reduced."""
     try:
@@ -166,12 +175,13 @@ def _as_array(picture: Picture, position: int, reduce_to: int) -> np.ndarray:
             return decode_reduced(Path(picture).read_bytes(), reduce_to)
         if isinstance(picture, bytes):
             return decode_reduced(picture, reduce_to)
-    except (OSError, BadPicture) as error:
-        name = picture if isinstance(picture, str | Path) else f"picture {position} (bytes)"
+        if isinstance(picture, Image.Image):
+            return _loaded(picture)
+    except (OSError, ValueError, BadPicture) as error:
+        kind = "bytes" if isinstance(picture, bytes) else "PIL"
+        name = picture if isinstance(picture, str | Path) else f"picture {position} ({kind})"
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name} is not a picture that can be read: {reason}. Leave it out or replace it.") from error
-    if isinstance(picture, Image.Image):
-        return to_rgb(picture)
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim not in (2, 3):
         what = f"a {picture.dtype} array of shape {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
         raise UserError(f"picture {position} is {what}: expected a path, bytes, a PIL image, or a uint8 array (H, W, 3).")

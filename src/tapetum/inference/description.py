@@ -3,7 +3,7 @@
 A model file carries it as JSON in its header, an ONNX file in its metadata.
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -15,6 +15,8 @@ MODEL_FILE = "model.safetensors"
 FORMAT = 2
 # No file may ask for more networks than this.
 _MOST_MEMBERS = 100
+# Far below all that calibration finds; with still less, probabilities would not be numbers.
+_LEAST_TEMPERATURE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,25 +38,26 @@ def described(about: Mapping[str, Any]) -> Description:
     """
     if about["format"] != FORMAT:
         raise ValueError(f"format {about['format']}, expected {FORMAT}")
-    classes = tuple(about["classes"])
-    if not all(isinstance(name, str) for name in classes) or not 2 <= len(set(classes)) == len(classes):
+    classes = about["classes"]
+    texts = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not texts or not 2 <= len(set(classes)) == len(classes):
         raise ValueError("class names that are not two or more different texts")
     preprocessing = _preprocessing(about["preprocessing"])
     temperature = about.get("temperature", 1.0)
-    if not _finite(temperature) or temperature <= 0:
+    if not _finite(temperature) or temperature < _LEAST_TEMPERATURE:
         raise ValueError(f"temperature {temperature!r}")
     members = about.get("members", 1)
-    if not isinstance(members, int) or not 1 <= members <= _MOST_MEMBERS:
+    if type(members) is not int or not 1 <= members <= _MOST_MEMBERS:
         raise ValueError(f"{members!r} members")
-    return Description(classes, preprocessing, float(temperature), members)
+    return Description(tuple(classes), preprocessing, float(temperature), members)
 
 
 def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
     found = Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
     sides = (found.size, found.resize, found.reduce)
-    if not all(isinstance(side, int) and 1 <= side <= 65_535 for side in sides) or found.resize < found.size:
+    if not all(type(side) is int and 1 <= side <= 65_535 for side in sides) or found.resize < found.size:
         raise ValueError(f"picture sides {sides}")
-    if found.fit not in get_args(Fit) or found.views not in get_args(Views) or found.channels not in (1, 3):
+    if found.fit not in get_args(Fit) or found.views not in get_args(Views) or repr(found.channels) not in ("1", "3"):
         raise ValueError(f"fit {found.fit!r}, views {found.views!r}, {found.channels!r} channels")
     numbers = (*found.mean, *found.std)
     if len(found.mean) < found.channels or len(found.std) < found.channels or not all(map(_finite, numbers)):
@@ -65,4 +68,4 @@ def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
