@@ -1,6 +1,6 @@
 """Two machines on one cable: network namespaces of this one. Judges: a training of one process, and the clock."""
 
-import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -26,12 +26,14 @@ class Hosts:
 
     def __init__(self, folder):
         self.folder, self.running = folder, []
-        with contextlib.suppress(subprocess.CalledProcessError):  # of a test that was killed
-            ip("netns", "del", "tapetum-1"), ip("netns", "del", "tapetum-2")
-        ip("netns", "add", "tapetum-1"), ip("netns", "add", "tapetum-2")
-        ip("link", "add", "tap1", "netns", "tapetum-1", "type", "veth", "peer", "name", "tap2", "netns", "tapetum-2")
+        self.names = [f"tapetum-{os.getpid()}-{number}" for number in (1, 2)]
+
+    def connect(self):
+        for name in self.names:
+            ip("netns", "add", name)
+        ip("link", "add", "tap1", "netns", self.names[0], "type", "veth", "peer", "name", "tap2", "netns", self.names[1])
         for number, address in ((1, FIRST), (2, SECOND)):
-            host = ("-n", f"tapetum-{number}")
+            host = ("-n", self.names[number - 1])
             ip(*host, "addr", "add", f"{address}/24", "dev", f"tap{number}")
             ip(*host, "link", "set", "lo", "up"), ip(*host, "link", "set", f"tap{number}", "up")
 
@@ -40,7 +42,7 @@ class Hosts:
         more = {"TAPETUM_CACHE": str(self.folder / f"cache-{number}"), "GLOO_SOCKET_IFNAME": f"tap{number}"}
         with (self.folder / f"said-{number}").open("w") as said:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", f"tapetum-{number}", *map(str, command)],
+                ["ip", "netns", "exec", self.names[number - 1], *map(str, command)],
                 stdout=said, stderr=said, env=environment(**more), cwd=ROOT,
             )  # fmt: skip
         self.running.append(process)
@@ -61,19 +63,22 @@ class Hosts:
         for process in self.running:
             process.kill()
             process.wait()
-        ip("netns", "del", "tapetum-1"), ip("netns", "del", "tapetum-2")
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)  # where there is none, none goes
 
 
 @pytest.fixture
 def hosts(tmp_path):
     if not shutil.which("ip"):
         pytest.skip("no network namespaces: there is no `ip` here")
+    found = Hosts(tmp_path)
     try:
-        found = Hosts(tmp_path)
+        found.connect()
+        yield found
     except subprocess.CalledProcessError as refused:
         pytest.skip(f"no network namespaces: {refused.stderr.strip()}")
-    yield found
-    found.close()
+    finally:
+        found.close()
 
 
 def test_two_hosts_train_from_shards_of_one_of_them_as_one_process_does_from_files(hosts, tmp_path, monkeypatch, one_thread):
@@ -104,7 +109,7 @@ def test_a_pulled_cable_ends_both_and_each_says_whom_it_lost(hosts, tmp_path):
     while not (tmp_path / "run" / "log.jsonl").exists() and time.monotonic() < until:
         time.sleep(0.2)
     assert (tmp_path / "run" / "log.jsonl").exists(), hosts.said(1)[-2000:]
-    ip("-n", "tapetum-2", "link", "set", "tap2", "down")
+    ip("-n", hosts.names[1], "link", "set", "tap2", "down")
     begun = time.monotonic()
     sentences = (r"tapetum: rank 1 of 2 on \S+ has not been heard of", r"tapetum: rank 1 of 2 on \S+ does not reach the first")
     for number, sentence in enumerate(sentences, 1):

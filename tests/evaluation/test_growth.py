@@ -111,7 +111,8 @@ def test_means_of_seeds_have_students_interval_and_a_single_one_wilsons():
     rights = [1 - point.error for point in points if point.size == 2000]
     assert sizes[2000].value == pytest.approx(np.mean(rights))
     half = 12.706 * np.std(rights, ddof=1) / np.sqrt(2)  # Student's t with one degree of freedom
-    assert sizes[2000].high - sizes[2000].value == pytest.approx(half, rel=1e-3)
+    assert sizes[2000].value - sizes[2000].low == pytest.approx(half, rel=1e-3)
+    assert sizes[2000].high == 1.0  # an accuracy is no more
 
 
 def test_text_and_json_tell_the_same():

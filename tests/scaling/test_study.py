@@ -22,7 +22,6 @@ optuna = pytest.importorskip("optuna", reason="the search needs Optuna (extra tu
 State = optuna.trial.TrialState
 
 SETTINGS = Settings(model="lenet-table", size=32, epochs=3, device="cpu", precision="float32", cache="off")
-FOLDER, NAME = "줄 무늬 100% #1 a@b", "이름 & 'n'"
 SPACE = {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "batch": {"options": [8, 16]}}
 
 
@@ -35,19 +34,30 @@ def plan():
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """24 pictures in two folds, and six more put aside."""
+    """24 pictures in folds of 16 and 8, and six more put aside."""
     folder = write_stripes(tmp_path_factory.mktemp("photos") / "사진", count=15)
-    return fitting.read(find_samples(folder), 64, SETTINGS, 2, 0.2, lambda line: None)
+    found = fitting.read(find_samples(folder), 64, SETTINGS, 3, 0.2, lambda line: None)
+    return dataclasses.replace(found, fold_N=np.where(found.fold_N == 2, 0, found.fold_N))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of a name that an address could not have."""
+    return tmp_path_factory.mktemp("out") / "줄 무늬 100% #1 a@b"
+
+
+@pytest.fixture(scope="module")
+def storage(folder):
+    return study.connect("", folder)
 
 
 @pytest.fixture
-def begun(tmp_path):
-    """A new study of two folds, in a folder of a name that an address could not have."""
-    storage = study.connect("", tmp_path / FOLDER)
-    found, new = study.begin(storage, NAME, plan())
+def begun(storage, request):
+    """A new study of two folds."""
+    found, new = study.begin(storage, f"이름 & '{request.node.name}'", plan())
     assert new
     study.equip(found, 0)
-    return found, storage
+    return found
 
 
 def run(found, table, tmp_path, left=lambda: 1000.0):
@@ -55,20 +65,22 @@ def run(found, table, tmp_path, left=lambda: 1000.0):
     return found.trials[-1]
 
 
-def test_a_new_study_lies_in_its_folder_and_waits_for_the_default_and_who_comes_second_joins_it(begun, tmp_path):
-    found, storage = begun
-    with contextlib.closing(sqlite3.connect(tmp_path / FOLDER / "study.db")) as database:
-        assert database.execute("select study_name from studies").fetchall() == [(NAME,)]
-    again, new = study.begin(storage, NAME, dataclasses.replace(plan(), folds=7))
-    assert not new
-    assert study.plan_of(again) == plan()
-    read = optuna.load_study(study_name=NAME, storage=storage)
+def test_a_new_study_lies_in_its_folder_and_waits_for_the_default(begun, storage, folder):
+    with contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
+        assert (begun.study_name,) in database.execute("select study_name from studies").fetchall()
+    read = optuna.load_study(study_name=begun.study_name, storage=storage)
     assert read.direction == optuna.study.StudyDirection.MAXIMIZE
     (first,) = read.trials
     assert (first.state, first.user_attrs) == (State.WAITING, {"default": True})
     assert first.system_attrs["fixed_params"] == {"lr": 0.002, "batch": 8}
-    assert study.find_study(storage, NAME).trials == found.trials
+    assert study.find_study(storage, begun.study_name).trials == begun.trials
     assert study.find_study(storage, "another") is None
+
+
+def test_who_comes_second_joins_the_study_and_the_plan_of_who_was_first(begun, storage):
+    again, new = study.begin(storage, begun.study_name, dataclasses.replace(plan(), folds=7))
+    assert (new, len(again.trials)) == (False, 1)
+    assert study.plan_of(again) == plan()
 
 
 def test_a_file_that_is_no_database_is_refused_and_stays(tmp_path):
@@ -123,40 +135,35 @@ def test_the_better_third_goes_on_at_the_first_report_and_after_the_first_and_th
     assert stopped([0.59] * 3 + [0.0] * 6) == 9
 
 
-def test_the_default_is_trained_to_its_end_and_reports_three_times_a_fold(begun, table, tmp_path):
-    found, storage = begun
-
+def test_the_default_is_trained_to_its_end_and_reports_three_times_a_fold(begun, storage, table, tmp_path):
     def perfect(trial):
         for step in range(1, 7):
             trial.report(1.1, step)  # as none can be: who is not spared is stopped
             assert not trial.should_prune()
         return 1.1
 
-    found.optimize(perfect, n_trials=1)
-    found.enqueue_trial(plan().default(), user_attrs={"default": True})
-    run(found, table, tmp_path)
-    default = optuna.load_study(study_name=found.study_name, storage=storage).trials[1]
+    begun.optimize(perfect, n_trials=1)
+    begun.enqueue_trial(plan().default(), user_attrs={"default": True})
+    run(begun, table, tmp_path)
+    default = optuna.load_study(study_name=begun.study_name, storage=storage).trials[1]
     assert default.state == State.COMPLETE
     assert sorted(default.intermediate_values) == [1, 2, 3, 4, 5, 6]
-    sizes = [int((table.fold_N == fold).sum()) for fold in (0, 1)]
-    first, both = default.user_attrs["folds"]
-    assert sum(sizes) == 24
-    assert default.value == pytest.approx(np.average([first, both], weights=sizes))
+    first, second = default.user_attrs["folds"]
+    assert default.value == pytest.approx((16 * first + 8 * second) / 24)
     assert default.intermediate_values[3] == pytest.approx(first)
     assert default.intermediate_values[6] == pytest.approx(default.value) == pytest.approx(study.score(default))
     assert default.params == plan().default()
     assert default.user_attrs["process"] == f"{socket.gethostname()}:{os.getpid()}"
-    other = run(found, table, tmp_path)
+    other = run(begun, table, tmp_path)
     assert (other.state, list(other.intermediate_values)) == (State.PRUNED, [1])
-    assert study.score(other) == other.intermediate_values[1]
     assert {"folds", "reason"}.isdisjoint(other.user_attrs)
 
 
-@pytest.mark.parametrize(("seconds", "folds"), [([0.0], 0), ([1000.0, -3.0], 1), ([1e-9], 0)])
-def test_a_trial_whose_time_is_up_counts_as_stopped_with_the_folds_that_it_has(begun, table, tmp_path, seconds, folds):
-    trial = run(begun[0], table, tmp_path, left=iter(seconds).__next__)
-    assert trial.state == State.PRUNED
-    assert trial.user_attrs["reason"] == "the time was up"
+@pytest.mark.parametrize(("seconds", "folds", "reports"), [([0.0], 0, []), ([1000.0, -3.0], 1, [1, 2, 3]), ([1e-9], 0, [1])])
+def test_a_trial_whose_time_is_up_counts_as_stopped_with_what_it_has(begun, table, tmp_path, seconds, folds, reports):
+    trial = run(begun, table, tmp_path, left=iter(seconds).__next__)
+    assert (trial.state, trial.user_attrs["reason"]) == (State.PRUNED, "the time was up")
+    assert list(trial.intermediate_values) == reports
     assert len(trial.user_attrs.get("folds", [])) == folds
 
 
@@ -165,9 +172,14 @@ def test_a_trial_that_fails_says_why_in_a_line_and_the_next_one_goes_on(begun, t
     def left():
         raise error
 
-    found, _ = begun
-    failed = run(found, table, tmp_path, left=left)
+    failed = run(begun, table, tmp_path, left=left)
     assert (failed.state, failed.params) == (State.FAIL, plan().default())
     assert failed.user_attrs["reason"] == str(error).splitlines()[0][:300]
     assert failed.user_attrs["seconds"] >= 0
-    assert run(found, table, tmp_path, left=lambda: 0.0).number == 1
+    assert run(begun, table, tmp_path, left=lambda: 0.0).number == 1
+
+
+def test_a_trials_score_is_that_of_all_folds_or_of_its_last_report():
+    reported = [(State.COMPLETE, 0.0, {1: 0.9}), (State.FAIL, None, {3: 0.4, 1: 0.9}), (State.FAIL, None, {})]
+    trials = [optuna.trial.create_trial(state=s, value=value, intermediate_values=each) for s, value, each in reported]
+    assert [study.score(trial) for trial in trials] == [0.0, 0.4, None]
