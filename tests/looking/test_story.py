@@ -49,8 +49,10 @@ def test_what_an_older_version_did_not_write_is_empty_and_a_classifier_at_hand_i
         ("splits.csv", f"{HEAD}{'a' * 200_000},lying,train,0\n", "field larger than field limit"),
         ("left_out.csv", "path,reason\na.png,one,two\n", "too many values"),
         ("log.jsonl", '{"epoch": 1, "val_loss": 0.5}\n{"epoch": 2, "val_l', "Unterminated string"),
+        ("log.jsonl", "[]\n", "is no epoch"),
+        ("log.jsonl", '{"val_loss": 1}\n{"val_loss": 1}\n', "is no epoch"),
     ],
-    ids=["class", "part", "encoding", "long", "cells", "cut"],
+    ids=["class", "part", "encoding", "long", "cells", "cut", "list", "no epoch"],
 )
 def test_a_damaged_file_is_one_sentence_with_the_folder_and_the_reason(plain_copy, name, content, told):
     (plain_copy / name).write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -96,6 +96,8 @@ def _history(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         entry = json.loads(line)
+        if not isinstance(entry, dict) or not isinstance(entry.get("epoch"), int):
+            raise ValueError(f"{line[:50]!r} is no epoch")
         if "stage" not in entry and entry.get("member", 1) == 1:
             found = [*(found if found and found[-1]["epoch"] < entry["epoch"] else []), entry]
     return found

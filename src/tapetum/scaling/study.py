@@ -77,9 +77,14 @@ def connect(storage: str, folder: Path) -> Any:
         raise _not_opened(storage or str(folder / "study.db"), error) from error
 
 
+def _first_line(error: Exception) -> str:
+    """What an error says, or its kind where it says nothing, as Python's own MemoryError does."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _not_opened(place: str, error: Exception) -> UserError:
-    reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-    secret = place.split("@")[-1] if "@" in place else place  # a password is nobody's business
+    reason = _first_line(getattr(error, "orig", None) or error)
+    secret = place.split("@")[-1] if "://" in place else place  # a password is nobody's business
     return UserError(
         f"the storage {secret} cannot be opened ({reason}): expected a database URL that Optuna takes, such as "
         "sqlite:///study.db, whose server runs and whose driver is installed."
@@ -122,7 +127,7 @@ def plan_of(study: "Study") -> Plan:
     try:
         recipe, facts = Recipe(**values.pop("recipe")), recipes.Facts(**values.pop("facts"))
         return Plan(recipe=recipe, facts=facts, **values)
-    except TypeError as error:
+    except (KeyError, TypeError) as error:
         raise UserError(
             f"the study '{study.study_name}' is another version's ({error}): expected this one's. Choose another --study."
         ) from error
@@ -152,7 +157,7 @@ def run_trial(study: "Study", plan: Plan, table: Table, settings: Settings, fold
         try:
             return _crossed(trial, plan, plan.recipe_with(values), table, settings, folder, left)
         except (UserError, RuntimeError, MemoryError) as error:
-            trial.set_user_attr("reason", str(error).splitlines()[0][:300])
+            trial.set_user_attr("reason", _first_line(error)[:300])
             raise
         except (Interrupted, KeyboardInterrupt):
             trial.set_user_attr("reason", "interrupted")
