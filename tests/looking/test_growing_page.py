@@ -55,6 +55,16 @@ def test_without_a_law_there_are_the_dots_alone_and_no_mistake_is_half_a_one():
     assert axes.get_xticks().tolist() == [400]  # nothing is foretold
 
 
+@pytest.mark.parametrize("wrong", [(380, 320), (180, 130)])
+def test_the_mistakes_have_numbers_also_where_no_round_one_lies_between_them(wrong):
+    points = tuple(Point(200 * k, 0, np.arange(1000) >= count, 3, 1.0) for k, count in enumerate(wrong, 1))
+    axes, _ = drawn(growth(None, points=points))
+    low, high = axes.get_ylim()
+    ticks = axes.get_yticks()
+    assert len(ticks) == 2
+    assert low < ticks[0] < ticks[1] < high
+
+
 def test_the_page_has_a_row_for_each_size_and_for_twice_and_four_times_the_pictures(tmp_path):
     page = HtmlPage(write_growth(growth(), tmp_path / "자람 1" / "page.html"))
     accuracies = [f"{(1 - 2 * size**-0.5 - 0.01) * 100:.1f} %" for size in (1600, 3200)]

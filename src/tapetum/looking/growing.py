@@ -44,7 +44,7 @@ def draw_growth(axes: Axes, found: Growth) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     low_end, high_end = axes.get_ylim()
     shares = [share for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0) if low_end <= share <= high_end]
-    axes.set_yticks(shares)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share * 100:g} %"))
+    axes.set_yticks(shares or [low_end * (high_end / low_end) ** place for place in (0.2, 0.8)])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share * 100:.3g} %"))
     axes.yaxis.set_minor_locator(NullLocator())
     plain(axes)

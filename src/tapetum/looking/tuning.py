@@ -139,7 +139,7 @@ def _draw_slice(axes: Axes, search: Search, name: str, trials: Sequence[Tried]) 
         axes.set_xlim(low, high)
         axes.set_xscale("log")
         ticks = [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]
-        axes.set_xticks(ticks, [f"{tick:.1g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
         axes.minorticks_off()
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
