@@ -6,7 +6,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench fuzz torture gpu clean
+.PHONY: help demo test check format docs bench fuzz torture gpu dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,7 +21,7 @@ demo: $(STAMP)  ## the main job end to end on handwritten digits (under a minute
 	$(BIN)/tapetum demo
 
 test: check  ## every check and every test
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)  ## format, lint, types, import contract
 	$(BIN)/ruff format --check src tests benchmarks torture
@@ -49,6 +49,13 @@ torture: $(STAMP)  ## kills, flips, bombs and odd input by the hundred: a line a
 
 gpu: $(STAMP)  ## whether this machine's GPUs compute what its processor does, how fast, and together (some minutes)
 	$(BIN)/python benchmarks/gpu.py
+
+dist: $(STAMP)  ## wheel and source archive into dist/, and what a package index would refuse in them
+	$(BIN)/python -m pip install --quiet build twine check-wheel-contents
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) dist build site tapetum-demo .pytest_cache .mypy_cache .ruff_cache

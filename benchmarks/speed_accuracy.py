@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 GOALS = {"80 %": 0.80, "90 %": 0.90, "95 %": 0.95}
-MINUTES = (3, 10, 60)
+MINUTES = (1, 2, 3, 5, 8, 15, 60)
 
 
 def main() -> None:

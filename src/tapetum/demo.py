@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from tapetum.errors import UserError
-from tapetum.run import Run, say_to_stderr, train
+from tapetum.run import Run, train
+from tapetum.talk import say_to_stderr
 
 
 def demo(folder: Path, say: Callable[[str], None] = say_to_stderr) -> Run:

@@ -24,7 +24,6 @@ The picture folder is only read.
 import contextlib
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +55,7 @@ from tapetum.inference.description import MODEL_FILE
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
 from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_beginning
+from tapetum.talk import duration, say_nothing, say_to_stderr
 from tapetum.training import checkpoint, estimate, loop, members, recipes, team, turning, unlabelled
 from tapetum.training.checkpoint import Progress
 from tapetum.training.record import Record, refuse_without_tensorboard
@@ -74,15 +74,6 @@ class Run:
     metrics: dict[str, Metrics]
     """Of the parts of the data that did not train: "val", and "test" if there is one."""
     folder: Path
-
-
-def say_to_stderr(line: str) -> None:
-    """Talk for the person who waits: stderr, so that stdout holds only answers."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def _silent(line: object) -> None:
-    """Say nothing."""
 
 
 def train(
@@ -122,10 +113,10 @@ def train(
             before = processes.told(read_settings(folder / "settings.toml") if resume and processes.first() else {})
             settings = settings_from({**before, **options}, "train()")
         held.enter_context(as_many_threads(folder) if resume else contextlib.nullcontext())
-        job = _prepare(data, folder, resume, settings, say if processes.first() else _silent, begun)
+        job = _prepare(data, folder, resume, settings, say if processes.first() else say_nothing, begun)
         log = Record(folder, settings.tensorboard == "on") if processes.first() else None
         held.enter_context(contextlib.closing(log) if log else contextlib.nullcontext())
-        return _train(job, log or _silent, begun)
+        return _train(job, log or say_nothing, begun)
 
 
 @dataclass(frozen=True)
@@ -239,8 +230,6 @@ def _fit(job: _Job, log: Callable[[dict[str, Any]], None]) -> tuple[torch.nn.Mod
     fold_N = job.table.fold_N[job.table.fold_N >= 0]
     tasks = members.folds(task, fold_N) if len(fold_N) else members.parts(task, settings.members)
     network, told = members.fit(tasks, job.network, job.resume, job.say, log, settings.distill == "on")
-    if any(each.epoch == 0 for each in told):
-        raise UserError(f"minutes {settings.minutes} ended before the first training step: expected a longer budget.")
     turning.narrow(network)
     return network.eval(), tasks, told
 
@@ -273,7 +262,7 @@ def _recipe(folder: Path, resume: bool, settings: Settings, samples: Samples, wh
 
 
 def _fresh(
-    settings: Settings, recipe: Recipe, num_classes: int, devices: list[torch.device], say: Callable[[str], None] = _silent
+    settings: Settings, recipe: Recipe, num_classes: int, devices: list[torch.device], say: Callable[[str], None] = say_nothing
 ) -> torch.nn.Module:
     """An untrained network on its device, a function of the seed; with given weights, if they are asked for."""
     torch.manual_seed(settings.seed)
@@ -391,17 +380,3 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
         f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}{many}: {recipe.epochs} epochs of "
         f"{steps} steps, about {duration(seconds)} and {gigabytes:.1f} GB of memory{each}{budget}"
     )
-
-
-def duration(seconds: float) -> str:
-    """Time in words: "8 s", "2 min 5 s", "1 h 10 min".
-
-    >>> duration(125)
-    '2 min 5 s'
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

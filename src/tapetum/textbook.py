@@ -41,7 +41,8 @@ from tapetum.inference.answers import BATCH
 from tapetum.inference.classifier import Classifier, load, probabilities
 from tapetum.looking.grids import prediction_grid
 from tapetum.looking.textbook import LANGUAGES, Page, write_page
-from tapetum.run import Run, duration, say_to_stderr, train
+from tapetum.run import Run, train
+from tapetum.talk import duration, say_nothing, say_to_stderr
 from tapetum.training import estimate, recipes
 
 # What reading, judging and drawing take beside the steps of one training, measured on two cores.
@@ -291,13 +292,12 @@ def _train(
 
 
 def _run(data: str | Path, place: Path, resume: bool, options: dict[str, Any], say: Callable[[str], None]) -> Run:
-    quiet: Callable[[str], None] = lambda line: None  # noqa: E731 - each run's own talk would drown the tour's
     if resume:
         try:
-            return train(data, place, resume=True, say=quiet, **options)
+            return train(data, place, resume=True, say=say_nothing, **options)
         except UserError:
             say(f"{place} cannot be resumed and is trained anew")
-    return train(data, place, overwrite=True, say=quiet, **options)
+    return train(data, place, overwrite=True, say=say_nothing, **options)
 
 
 def _open(samples: Samples, classifier: Classifier) -> tuple[Pictures, np.ndarray]:

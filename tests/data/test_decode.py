@@ -159,6 +159,16 @@ def test_every_alpha_mode_of_pillow_is_shown_on_white():
     assert to_rgb(half).tolist() == [[[127, 127, 127]]]
 
 
+def test_a_damaged_pil_picture_gives_the_reason_that_its_bytes_give():
+    whole = encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "PNG")
+    for cut in (whole[: len(whole) // 2], whole[:-30]):
+        with pytest.raises(BadPicture) as of_bytes:
+            decode(cut)
+        with pytest.raises(BadPicture, match="damaged or truncated PNG") as of_picture:
+            to_rgb(Image.open(io.BytesIO(cut)))
+        assert str(of_picture.value) == str(of_bytes.value)
+
+
 def test_cmyk_becomes_rgb_as_pillow_does_it():
     data = encoded(PHOTO.convert("CMYK"), "JPEG")
     assert np.array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))

@@ -15,6 +15,8 @@ Pillow's warnings about odd metadata are left alone: its decision is the same, a
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +103,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, wanted: int = 0) -> np.nda
             longer than 65,535. No other exception leaves this function, whatever the bytes.
     """
     kind, reader = _kind(data)
-    try:
+    with _reasons(kind):
         image = reader(io.BytesIO(data))
         width, height = image.size
         if width * height > max_pixels:
@@ -109,15 +111,17 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, wanted: int = 0) -> np.nda
         if max(width, height) > MAX_SIDE:
             raise BadPicture(f"{width:,} x {height:,} is over the limit of {MAX_SIDE:,} pixels a side")
         pixels = _fast_jpeg(data, image, wanted)
-        return pixels if pixels is not None else to_rgb(image)
-    except BadPicture:
-        raise
-    except Image.DecompressionBombError as error:
-        # Some readers of Pillow's meet its own limit, 178,956,970 pixels, before the size can be asked.
-        raise BadPicture(f"too large ({_short(error)})") from error
-    except Exception as error:
-        # Pillow's readers raise almost anything on odd files: OSError, ValueError, IndexError, TypeError, struct.error...
-        raise BadPicture(f"damaged or truncated {kind} ({_short(error)})") from error
+        return pixels if pixels is not None else _upright(image)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A PIL picture as uint8 RGB (H, W, 3), by the rules above but for the limits of size.
+
+    Raises:
+        BadPicture: it is damaged, or has pixels that the rules refuse. No other exception leaves this function.
+    """
+    with _reasons(image.format or "picture"):
+        return _upright(image)
 
 
 def _kind(data: bytes) -> tuple[str, type[ImageFile]]:
@@ -162,8 +166,22 @@ def _fast_jpeg(data: bytes, image: Image.Image, wanted: int) -> np.ndarray | Non
     return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """A PIL picture as uint8 RGB (H, W, 3), by the rules above; a damaged one raises whatever Pillow raises."""
+@contextmanager
+def _reasons(kind: str) -> Iterator[None]:
+    """Whatever goes wrong becomes a `BadPicture`."""
+    try:
+        yield
+    except BadPicture:
+        raise
+    except Image.DecompressionBombError as error:
+        # Some readers of Pillow's meet its own limit, 178,956,970 pixels, before the size can be asked.
+        raise BadPicture(f"too large ({_short(error)})") from error
+    except Exception as error:
+        # Pillow's readers raise almost anything on odd files: OSError, ValueError, IndexError, TypeError, struct.error...
+        raise BadPicture(f"damaged or truncated {kind} ({_short(error)})") from error
+
+
+def _upright(image: Image.Image) -> np.ndarray:
     image.load()
     turn = _turn(image)
     if turn is not None:

@@ -30,6 +30,7 @@ from tapetum.data.shards import FORMAT, KIND, shard_name
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.files import SHARD_INDEX, append_line, refuse_inside, write_atomically, write_csv, write_text
+from tapetum.talk import say_nothing
 
 _LEFT_OUT, _JOURNAL, _LOCK = "left_out.csv", ".packing.jsonl", ".lock"
 _OURS = re.compile(r"shard-\d{6,9}\.tar|\..+\.part")
@@ -83,7 +84,7 @@ def pack(
     shard_mb: float = 256,
     seed: int = 0,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = say_nothing,
 ) -> Packed:
     """Write the pictures of `data` as shards into the folder `out`.
 

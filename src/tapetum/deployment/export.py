@@ -34,6 +34,7 @@ from tapetum.inference.classifier import Classifier, load
 from tapetum.inference.description import MODEL_FILE
 from tapetum.inference.onnx import OnnxClassifier, from_bytes, sealed
 from tapetum.inference.predict import Predictions, predict_samples
+from tapetum.talk import say_nothing
 
 # A probability that is further from the run's own is another's.
 TOLERANCE = 1e-4
@@ -127,7 +128,7 @@ def export_onnx(
     int8: bool = False,
     max_loss: float = 0.01,
     data: str | Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = say_nothing,
 ) -> Exported:
     """Write the classifier of a finished run as one ONNX file, if that repeats the run's own predictions.
 

@@ -159,15 +159,6 @@ def batched(squares: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
         yield np.stack(rows)
 
 
-def _loaded(picture: Image.Image) -> np.ndarray:
-    try:
-        return to_rgb(picture)
-    except BadPicture:
-        raise
-    except Exception as error:  # of a damaged one Pillow raises whatever its decoder does
-        raise BadPicture(f"damaged ({error})") from error
-
-
 def _as_array(picture: Picture, position: int, reduce_to: int) -> np.ndarray:
     """Any accepted form of a picture as uint8 RGB (H, W, 3); what has to be decoded comes reduced."""
     try:
@@ -176,7 +167,7 @@ def _as_array(picture: Picture, position: int, reduce_to: int) -> np.ndarray:
         if isinstance(picture, bytes):
             return decode_reduced(picture, reduce_to)
         if isinstance(picture, Image.Image):
-            return _loaded(picture)
+            return to_rgb(picture)
     except (OSError, ValueError, BadPicture) as error:
         kind = "bytes" if isinstance(picture, bytes) else "PIL"
         name = picture if isinstance(picture, str | Path) else f"picture {position} ({kind})"

@@ -26,6 +26,7 @@ from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
 from tapetum.inference.answers import BATCH
 from tapetum.inference.classifier import probabilities
+from tapetum.talk import say_nothing
 from tapetum.training import estimate, loop, recipes, turning
 
 # What a training takes beside its steps: pictures cut and coloured, averages, a validation now and then.
@@ -143,9 +144,7 @@ def fit(
             fast=settings.fast == "on",
             validations=validations,
         )
-        progress = loop.fit(task, network, False, lambda line: None, watch)
-    if progress.epoch == 0:
-        raise UserError(f"{seconds:.0f} s were over before the first training step: expected more time.")
+        progress = loop.fit(task, network, False, say_nothing, watch)
     turning.narrow(network)
     found_NK = probabilities(network, judging, preprocessing, where)
     return Fitted(found_NK.argmax(1) == samples.labels[judges_N], progress.epoch, progress.seconds)

@@ -32,9 +32,9 @@ from tapetum.evaluation.growth import Growth, Point, growth
 from tapetum.evaluation.metrics import majority_baseline
 from tapetum.files import append_line, write_csv, write_text
 from tapetum.looking.growing import write_growth
-from tapetum.run import duration, say_to_stderr
 from tapetum.runfolder import claim
 from tapetum.scaling import fitting
+from tapetum.talk import duration, say_to_stderr
 from tapetum.training import recipes
 
 MINUTES, SEEDS, TEST = 20.0, 3, 0.25

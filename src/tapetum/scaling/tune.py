@@ -43,9 +43,10 @@ from tapetum.evaluation.recorded import recorded
 from tapetum.files import write_csv, write_text
 from tapetum.inference.predict import Predictions
 from tapetum.looking.tuning import Search, Tried, write_search
-from tapetum.run import duration, say_to_stderr, train
+from tapetum.run import train
 from tapetum.scaling import fitting, planning, study
 from tapetum.scaling.planning import Plan
+from tapetum.talk import duration, say_nothing, say_to_stderr
 from tapetum.training import recipes
 from tapetum.training.signals import Interrupted
 
@@ -354,7 +355,7 @@ def _run(
         settings, **settled, minutes=plan.final_minutes, folds=1, test=0.0, val=min(settings.val, _VAL), split="auto"
     )
     say(f"final training: {folder.name}, {duration(60 * plan.final_minutes)}")
-    run = train(table.samples, folder, overwrite=folder.exists(), settings=asked, say=lambda line: None)
+    run = train(table.samples, folder, overwrite=folder.exists(), settings=asked, say=say_nothing)
     say(f"{folder.name}: {run.metrics['test'].accuracy}")
     found = recorded(folder)["test"]
     count = len(found.names)
