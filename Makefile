@@ -20,7 +20,8 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## the main job end to end on handwritten digits (under a minute once set up)
 	$(BIN)/tapetum demo
 
-test: check  ## every check and every test
+# Threads that spin while they wait would take the cores from the other test processes.
+test: check  ## every check and every test, in a process a core
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)  ## format, lint, types, import contract

@@ -160,7 +160,7 @@ def test_every_alpha_mode_of_pillow_is_shown_on_white():
 
 
 def test_a_damaged_pil_picture_gives_the_reason_that_its_bytes_give():
-    whole = encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "PNG")
+    whole = encoded(PHOTO, "PNG")
     for cut in (whole[: len(whole) // 2], whole[:-30]):
         with pytest.raises(BadPicture) as of_bytes:
             decode(cut)

@@ -157,10 +157,11 @@ def test_interrupted_and_resumed_ends_as_if_unbroken(make, monkeypatch, steps):
 
 def test_a_termination_signal_has_its_own_exit_code(make, monkeypatch):
     stop_after(2, monkeypatch, signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted) as stopped:
         run(*make())
     assert stopped.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_resuming_with_other_settings_names_the_difference(make, monkeypatch):
