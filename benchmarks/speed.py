@@ -79,6 +79,7 @@ def main() -> None:
     absent = [name for name in ("timm", "fastai", "ultralytics", "onnxruntime") if not find_spec(name)]
     if absent:
         print(f"skipped, since not installed here: {', '.join(absent)} (--peers FOLDER installs them)", flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     found: list[Row] = []
     told: dict = {"machine": about, "command": " ".join(["python", *sys.argv]), "floors": {}, "raw": {}, "skipped": {}}
     with tempfile.TemporaryDirectory() as scratch:
