@@ -29,6 +29,16 @@ def test_a_failing_writer_leaves_the_old_file_and_no_scrap(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_folder_that_cannot_be_flushed_takes_the_file_all_the_same(tmp_path, monkeypatch):
+    def sync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
 def test_an_interrupt_leaves_the_old_file_and_no_scrap(tmp_path):
     path = tmp_path / "model"
     path.write_bytes(b"old")

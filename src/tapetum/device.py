@@ -5,7 +5,7 @@ import platform
 import torch
 
 from tapetum import processes
-from tapetum.errors import UserError
+from tapetum.errors import UserError, reason_of
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -25,9 +25,8 @@ def choose(name: str = "auto") -> torch.device:
             device = torch.device(device.type, own)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"device '{name}' cannot be used here ({reason}). Expected auto, cpu, or an accelerator of this machine."
+            f"device '{name}' cannot be used here ({reason_of(error)}). Expected auto, cpu, or an accelerator of this machine."
         ) from error
     return device
 

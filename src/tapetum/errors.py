@@ -14,6 +14,16 @@ class UserError(Exception):
     exit_code = 2
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error of somebody else's says, for the brackets of a sentence: its first line, or its kind where it says nothing.
+
+    >>> reason_of(ValueError("bad magic.\nat byte 7")), reason_of(MemoryError())
+    ('bad magic', 'MemoryError')
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint to append to an error message: `" Did you mean 'lenet'?"`, or nothing where no known word is near.
 

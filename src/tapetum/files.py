@@ -1,5 +1,6 @@
 """Files that are either whole or not there: written beside their target, flushed to the disk, then renamed."""
 
+import contextlib
 import csv
 import io
 import os
@@ -34,8 +35,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; a result may be read by whom the umask allows.
-        temporary.chmod(0o666 & ~_umask())
+        let_others_read(temporary)
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -46,6 +46,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def let_others_read(path: Path) -> None:
+    """Give a file that mkstemp made, for its owner alone, to whom the umask allows."""
+    path.chmod(0o666 & ~_umask())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -136,11 +141,10 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut; folders cannot be opened for this on Windows, where it is not needed."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make a rename last through a power cut, where folders can be flushed: not on Windows, nor on every network's disk."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

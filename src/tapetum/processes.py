@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tapetum.errors import UserError
+from tapetum.errors import UserError, reason_of
 from tapetum.hearts import LOST, Hearts
 
 if TYPE_CHECKING:  # what works alone, and what computes without torch, imports none
@@ -364,5 +364,5 @@ def _naming_the_lost() -> Iterator[None]:
         yield
     except RuntimeError as error:  # torch has no finer word for it
         assert _group is not None
-        _group.hearts.name_the_lost(str(error).splitlines()[0])
+        _group.hearts.name_the_lost(reason_of(error))
         raise Lost from error

@@ -340,9 +340,7 @@ def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], No
     with processes.in_turn():
         pictures = open_pictures(heap, task.training.preprocessing.reduce, job.settings.cache == "on")
     known = {table.pictures.hashes[row] for row in table.rows}
-    rows = np.array(
-        [i for i in range(len(pictures)) if i not in pictures.reasons and pictures.hashes[i] not in known], np.int64
-    )
+    rows = np.array([i for i in pictures.readable if pictures.hashes[i] not in known], np.int64)
     out = len(pictures) - len(rows)
     say(f"{job.settings.unlabelled}: {len(rows):,} unlabelled pictures ({out:,} left out: unreadable, or among the labelled)")
     if not len(rows):

@@ -98,7 +98,9 @@ def claim(folder: Path) -> Iterator[None]:
         yield
     finally:
         if folder.exists() and {path.name for path in folder.iterdir()} <= {_LOCK}:
-            (folder / _LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows removes the file of a lock when it is released
+                (folder / _LOCK).unlink(missing_ok=True)
+            lock.release()
             for each in made:
                 with contextlib.suppress(OSError):  # somebody else has put something there
                     each.rmdir()

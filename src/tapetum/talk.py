@@ -1,4 +1,4 @@
-"""Talk for the person who waits: lines on stderr, and times in words."""
+"""Talk for the person who waits: lines on stderr, and numbers and times in words."""
 
 import sys
 
@@ -10,6 +10,15 @@ def say_to_stderr(line: str) -> None:
 
 def say_nothing(line: object) -> None:
     """In the place of a listener where nobody listens."""
+
+
+def files(count: int) -> str:
+    """A number of files in words.
+
+    >>> files(1), files(2002)
+    ('1 file', '2,002 files')
+    """
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from tapetum.errors import UserError
+from tapetum.errors import UserError, reason_of
 from tapetum.files import write_atomically
 from tapetum.seal import NO_SEAL, seal
 
@@ -62,6 +62,5 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         about = json.loads(header["__metadata__"]["tapetum"])
         del about["seal"]
     except Exception as error:  # a seal that fits does not say who set it, and the readers raise many kinds
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{path} has a header that no `tapetum train` wrote ({reason}). Use another copy.") from error
+        raise UserError(f"{path} has a header that no `tapetum train` wrote ({reason_of(error)}). Use another copy.") from error
     return tensors, about

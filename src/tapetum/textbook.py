@@ -195,7 +195,7 @@ def _readable(samples: Samples, say: Callable[[str], None]) -> Samples:
         say(f"left out: {samples.names[i]}: {reason}")
     if len(pictures.reasons) > 10:
         say(f"and {len(pictures.reasons) - 10:,} more")
-    return samples.select(np.array([i not in pictures.reasons for i in range(len(samples))]))
+    return samples.select(pictures.readable)
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def _run(data: str | Path, place: Path, resume: bool, options: dict[str, Any], s
 def _open(samples: Samples, classifier: Classifier) -> tuple[Pictures, np.ndarray]:
     """The decoded pictures, and which of them are there."""
     pictures = open_pictures(samples, classifier.preprocessing.reduce)
-    return pictures, np.array([i for i in range(len(pictures)) if i not in pictures.reasons], np.int64)
+    return pictures, pictures.readable
 
 
 def _predict(classifier: Classifier, pictures: Pictures, rows: np.ndarray) -> np.ndarray:

@@ -69,6 +69,27 @@ def test_a_changed_file_or_another_reduction_is_another_cache(folder, own_cache)
     assert (found[0] == [255, 0, 0]).all()
 
 
+def test_a_file_that_can_be_read_again_is_read_again(folder, own_cache, monkeypatch):
+    samples = find_samples(folder)
+    read, decoding = type(samples.store).read, cache.decode_reduced
+
+    def refused(store, name):
+        if name == "a/0.png":
+            raise PermissionError(13, "Permission denied")
+        return read(store, name)
+
+    with monkeypatch.context() as first:
+        first.setattr(type(samples.store), "read", refused)
+        kept = open_pictures(samples, 16)
+        assert kept.reasons[0] == "could not be read: Permission denied"
+        assert open_pictures(samples, 16).reasons == kept.reasons
+    mended = open_pictures(samples, 16)
+    assert sorted(kept.reasons.keys() - mended.reasons.keys()) == [0]
+    # Once more from the cache, without a look at files that gave something or were no pictures.
+    monkeypatch.setattr(cache, "decode_reduced", lambda *_: pytest.fail("decoded again"))
+    assert np.array_equal(open_pictures(samples, 16)[0], decoding(samples.read(0), 16))
+
+
 def test_a_damaged_cache_is_made_anew(folder, own_cache):
     samples = find_samples(folder)
     before = everything(open_pictures(samples, 16))

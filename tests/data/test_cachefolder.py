@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -73,6 +74,24 @@ def test_pixels_whose_process_was_killed_before_their_index_came_go_like_others(
     monkeypatch.setenv("TAPETUM_CACHE_GB", repr(600.5 / 1e9))
     remove_oldest(own_cache)
     assert [path.name for path in own_cache.iterdir()] == ["new.u8"]
+
+
+def test_what_cannot_be_removed_is_passed_over_whole(monkeypatch, own_cache):
+    for used, name in enumerate(("held", "free")):
+        for suffix in (".json", ".u8"):
+            (own_cache / (name + suffix)).write_bytes(bytes(500))
+            os.utime(own_cache / (name + suffix), (used, used))
+    unlink = Path.unlink
+
+    def refusing(path, missing_ok=False):
+        if path.name == "held.u8":
+            raise PermissionError(13, "in use")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    monkeypatch.setenv("TAPETUM_CACHE_GB", repr(600.5 / 1e9))
+    remove_oldest(own_cache)
+    assert sorted(path.name for path in own_cache.iterdir()) == ["held.json", "held.u8"]
 
 
 def test_many_that_remove_at_once_do_not_stumble_over_each_other(monkeypatch, own_cache):

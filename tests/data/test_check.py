@@ -49,8 +49,10 @@ def test_unreadable_files_and_links_are_named(photos):
     (photos / "cat" / "empty.jpg").write_bytes(b"")
     (photos / "cat" / "loop").symlink_to(photos / "cat")
     found = check(photos)
-    assert kinds(found) == ["unreadable"]  # a link to a folder is not followed, and says nothing
-    assert only(found).files == (("cat/empty.jpg", "empty file"),)
+    assert [(each.kind, each.files) for each in found.findings] == [
+        ("unreadable", (("cat/empty.jpg", "empty file"),)),
+        ("left-out", (("cat/loop", "a link to a folder"),)),
+    ]
 
 
 def test_the_same_picture_under_two_labels_is_serious(photos):

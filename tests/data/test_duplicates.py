@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 
 from tapetum.data.decode import decode
 from tapetum.data.duplicates import _close, find_duplicates, look
+from tapetum.data.prepare import reduce
 
 
 def scene(seed, side=160):
@@ -17,10 +18,10 @@ def scene(seed, side=160):
     return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(2))
 
 
-def found(pictures):
+def found(pictures, **options):
     arrays = [np.asarray(picture) for picture in pictures]
     sizes = np.array([array.shape[:2] for array in arrays])
-    return find_duplicates(lambda i: arrays[i], [look(array) for array in arrays], sizes)
+    return find_duplicates(lambda i: arrays[i], [look(array) for array in arrays], sizes, **options)
 
 
 def recoded(picture, quality):
@@ -48,6 +49,16 @@ def test_of_small_pictures_only_equal_pixels_count():
     digit = scene(4, 28)
     twins = found([digit, recoded(digit, 95), digit, scene(5, 28)])
     assert [group.tolist() for group in twins.groups()] == [[0, 2]]
+
+
+@pytest.mark.parametrize("reduced_to", [36, 63])
+def test_photos_reduced_for_a_small_network_are_found_too(reduced_to):
+    large = [scene(i) for i in range(20)]
+    pictures = [np.array(picture) for picture in [*large, recoded(large[3], 75), recoded(large[8], 60)]]
+    twins = found([reduce(picture, reduced_to) for picture in pictures], reduced_to=reduced_to)
+    assert [group.tolist() for group in twins.groups()] == [[3, 20], [8, 21]]
+    digit = scene(4, 28)  # as small as it came
+    assert found([digit, recoded(digit, 95)], reduced_to=28).groups() == []
 
 
 def test_no_pictures_have_no_duplicates():

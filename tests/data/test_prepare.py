@@ -1,5 +1,7 @@
 """Judge: torchvision's transforms on PIL pictures, the study notes' own preprocessing."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from conftest import encoded
+from tapetum.data import prepare
 from tapetum.data.decode import decode
 from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, decode_reduced, fit, reduce, resize, to_input
 
@@ -69,6 +72,24 @@ def test_thin_and_tiny_pictures_fit(shape, how):
     assert (found[15:17, 15:17] == 77).all(-1).any()
 
 
+@pytest.mark.parametrize("shape", [(1, 65_535), (65_535, 1), (3, 20_000)])
+def test_a_line_takes_no_more_memory_than_its_middle(shape, monkeypatch):
+    asked = []
+
+    def counted(picture_HWC, height, width):
+        asked.append((height, width))
+        return resize(picture_HWC, height, width)
+
+    monkeypatch.setattr(prepare, "resize", counted)
+    line = RNG.integers(0, 256, (*shape, 3), np.uint8)
+    square = fit(line, Preprocessing(size=64, fit="crop", resize=72, reduce=72, channels=3))
+    assert max(map(math.prod, asked)) <= 50 * 72 * 72
+    # As torchvision shows it, but for the last pixels of a filter: the one way costs gigabytes where the network is large.
+    short = line[tuple(slice(max(0, side // 2 - 500), side // 2 + 500) for side in shape)]
+    expected = transforms.Compose([transforms.Resize(72), transforms.CenterCrop(64)])(Image.fromarray(short))
+    assert np.abs(square.astype(int) - np.asarray(expected)).mean() < 12
+
+
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (20, 31), (1, 1), (32, 32)])
 def test_center_keeps_the_pixels_of_small_pictures_and_draws_out_their_border(height, width):
     picture = RNG.integers(0, 256, (height, width, 3), np.uint8)
@@ -112,7 +133,7 @@ def test_a_large_jpeg_is_decoded_in_part_and_looks_as_it_would_whole(height, wid
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), "JPEG", quality=92, exif=exif)
     stored = -(-height // part), -(-width // part)
-    assert decode(data, wanted=64).shape[:2] == (stored if orientation == 1 else stored[::-1])
+    assert decode(data, reduce_to=64).shape[:2] == (stored if orientation == 1 else stored[::-1])
     whole = Image.fromarray(decode(data))
     assert whole.size == ((width, height) if orientation == 1 else (height, width))
     found = decode_reduced(data, 64)

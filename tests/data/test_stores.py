@@ -31,7 +31,10 @@ def test_loops_pipes_and_dead_links_are_passed_over(tmp_path):
     (tmp_path / "a" / "dead.jpg").symlink_to(tmp_path / "nothing")
     (tmp_path / "a" / "alive.jpg").symlink_to(tmp_path / "a" / "1.jpg")
     os.mkfifo(tmp_path / "a" / "pipe.jpg")
-    assert FolderStore(tmp_path).names() == ["a/1.jpg", "a/alive.jpg"]
+    store = FolderStore(tmp_path)
+    assert store.names() == store.names() == ["a/1.jpg", "a/alive.jpg"]
+    reasons = ["a link to no file", "a link to a folder", "a pipe, socket or device"]
+    assert store.skipped == list(zip(["a/dead.jpg", "a/loop", "a/pipe.jpg"], reasons, strict=True))
 
 
 def test_a_zip_is_read_in_place(tmp_path):

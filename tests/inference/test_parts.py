@@ -115,7 +115,7 @@ def test_a_folder_of_something_else_is_refused(finished, pictures, tmp_path):
     with pytest.raises(UserError, match="another files, names_sha256"):
         into_parts(finished[0], pictures, tmp_path / "parts", {"rows": 32})
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "a.txt").touch()
+    (tmp_path / "other" / "manifest.json").write_text("[1]")
     with pytest.raises(UserError, match="files of another kind"):
         into_parts(finished[0], pictures, tmp_path / "other", {"rows": 32})
 

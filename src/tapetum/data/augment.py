@@ -228,16 +228,15 @@ def mix(
     images_BCHW: torch.Tensor,
     targets_BK: torch.Tensor,
     mixing: Mixing,
-    here_B: np.ndarray | None = None,
-    part: slice | None = None,
+    here_B: np.ndarray,
+    part: slice,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each picture and its target mixed with another's; the target follows the share, or the area that was pasted.
 
-    Where not the whole batch is there: `here_B` says the place in it of each picture that is, and `part` which places are asked
+    Not the whole batch need be there: `here_B` says the place in it of each picture that is, and `part` which places are asked
     for; they come first, and their partners are among the rest.
     """
-    here_B = np.arange(len(images_BCHW)) if here_B is None else here_B
-    wanted = mixing.partner_B if part is None else mixing.partner_B[part]
+    wanted = mixing.partner_B[part]
     order = np.argsort(here_B, kind="stable")
     partner = torch.from_numpy(order[np.searchsorted(here_B[order], wanted)]).to(images_BCHW.device)
     own, share = slice(0, len(wanted)), mixing.share

@@ -22,7 +22,7 @@ import PIL
 import simplejpeg
 from tqdm import tqdm
 
-from tapetum.data.cachefolder import cache_folder, remove_oldest, room
+from tapetum.data.cachefolder import cache_folder, mark_used, remove_oldest, room
 from tapetum.data.decode import BadPicture
 from tapetum.data.duplicates import Duplicates, Look, find_duplicates
 from tapetum.data.prepare import decode_reduced
@@ -30,7 +30,7 @@ from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples
 from tapetum.data.shards import kept_bytes, reading_order
 from tapetum.errors import UserError
-from tapetum.files import write_text
+from tapetum.files import let_others_read, write_text
 
 _FORMAT = 4
 
@@ -81,6 +81,11 @@ class Pictures:
             )
         return decode_reduced(data, self.reduce_to)
 
+    @property
+    def readable(self) -> np.ndarray:
+        """Which of the files gave a picture: their indices, int64, in order."""
+        return np.array([i for i in range(len(self)) if i not in self.reasons], np.int64)
+
     def name(self, i: int) -> str:
         """The name of file `i`."""
         return self.samples.names[i]
@@ -88,7 +93,7 @@ class Pictures:
     def duplicates(self, rows: np.ndarray) -> Duplicates:
         """Which of the pictures in `rows`, all readable, are the same or nearly."""
         looks = [look for row in rows if (look := self.looks[row]) is not None]
-        return find_duplicates(lambda i: self[int(rows[i])], looks, self.sizes[rows])
+        return find_duplicates(lambda i: self[int(rows[i])], looks, self.sizes[rows], self.reduce_to)
 
 
 def open_pictures(samples: Samples, reduce_to: int, use_cache: bool = True) -> Pictures:
@@ -135,12 +140,22 @@ def _from_cache(samples: Samples, reduce_to: int, folder: Path, key: str) -> Pic
         # For reading only: a map that might be written, if only by this process, counts as memory of its own, and one larger
         # than the machine's memory is refused.
         pixels = np.memmap(pixel_file, np.uint8, "r") if total else np.zeros(0, np.uint8)
-        os.utime(index_file)  # the time of last use decides what is removed first
     except (OSError, ValueError, KeyError):
         return None  # not there, or half removed by another process: decode again
+    if any(_gives_a_picture(samples, int(i), reduce_to) for i in index["reasons"] if not index["hashes"][int(i)]):
+        return None  # what kept a file from being read has passed
+    mark_used(index_file)
     looks = [Look(*each) if each else None for each in index["looks"]]
     order = np.array(index["order"], np.int64)
     return _pictures(samples, reduce_to, order, index["sizes"], index["hashes"], looks, index["reasons"], pixels)
+
+
+def _gives_a_picture(samples: Samples, i: int, reduce_to: int) -> bool:
+    try:
+        decode_reduced(samples.read(i), reduce_to)
+    except (OSError, BadPicture):
+        return False
+    return True
 
 
 def _pictures(
@@ -206,6 +221,7 @@ def _decode_all(samples: Samples, reduce_to: int, folder: Path, key: str, scratc
     if scratch is None or written > most:
         return decoded
     try:
+        let_others_read(scratch)
         scratch.replace(folder / f"{key}.u8")
         seen = [(each.pixels, each.hash64) if each else None for each in looks]
         index = {"bytes": written, "order": order.tolist(), "sizes": sizes, "hashes": hashes, "looks": seen, "reasons": reasons}

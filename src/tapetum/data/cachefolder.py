@@ -50,10 +50,16 @@ def is_kept(path: Path, size: int) -> bool:
     try:
         if path.stat().st_size != size:
             return False
-        os.utime(path)
     except OSError:
         return False
+    mark_used(path)
     return True
+
+
+def mark_used(path: Path) -> None:
+    """Set a file's time of last use to now, where it is ours: another user's serves as well."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
 
 
 def remove_oldest(folder: Path, spare: str = "", coming: int = 0) -> None:
@@ -64,21 +70,22 @@ def remove_oldest(folder: Path, spare: str = "", coming: int = 0) -> None:
     What a killed process left half written goes too, once it is a day old and nobody can still be writing it.
     """
     for scrap in (*folder.glob(".*.part"), *folder.glob("shards/.*.part"), *folder.glob("shards/.*.lock")):
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
+        with contextlib.suppress(OSError):  # another process was faster, or another user's it is
             if time.time() - scrap.stat().st_mtime > _DAY_SECONDS:
                 scrap.unlink()
     entries: list[tuple[float, int, tuple[Path, Path]]] = []
     for file in (*folder.glob("*.u8"), *folder.glob("shards/*.tar")):
         index = file.with_suffix(".json") if file.suffix == ".u8" else file
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             # Of pixels whose process was killed before it wrote the index, their own time counts.
             when = (index if index.exists() else file).stat().st_mtime
-            entries.append((when, file.stat().st_size, (index, file)))
+            entries.append((when, file.stat().st_size, (file, index)))
     total = coming + sum(size for _, size, _ in entries)
     for _, size, files in sorted(entries):
         if total <= limit_bytes():
             return
         if files[0].stem != spare:
-            for file in files:
-                file.unlink(missing_ok=True)
-            total -= size
+            with contextlib.suppress(OSError):  # another user's, or on Windows in use: the next one goes
+                for file in files:
+                    file.unlink(missing_ok=True)
+                total -= size

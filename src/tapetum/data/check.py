@@ -4,7 +4,6 @@ Each kind of finding is one function below, from what is read once: `Seen` for e
 they do: what makes a figure wrong, what makes a picture useless, what is worth knowing.
 """
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,11 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tapetum import talk
 from tapetum.data.cache import Pictures
 from tapetum.data.decode import Header, read_header
 from tapetum.data.duplicates import Duplicates
 from tapetum.data.reading import in_threads
 from tapetum.data.samples import Samples
+from tapetum.data.stores import same_name
 
 Harm = Literal["serious", "warning", "note"]
 
@@ -126,7 +127,7 @@ class Seen:
 
 def check(samples: Samples, pictures: Pictures) -> Check:
     """Look at everything in `samples`, whose decoded pictures are given."""
-    rows = np.array([i for i in range(len(samples)) if i not in pictures.reasons], np.int64)
+    rows = pictures.readable
     readable = samples.select(rows)
     looked = list(in_threads(lambda row: _look(samples, pictures, int(row)), rows))
     seen = Seen(
@@ -156,7 +157,7 @@ def check(samples: Samples, pictures: Pictures) -> Check:
 
 def find_serious(samples: Samples, pictures: Pictures) -> tuple[Finding, ...]:
     """The serious findings of `check` alone: nothing is looked at again, neither file nor picture."""
-    rows = np.array([i for i in range(len(samples)) if i not in pictures.reasons], np.int64)
+    rows = pictures.readable
     found = _duplicates(samples.select(rows), pictures.duplicates(rows))
     return tuple(each for each in found if each.harm == "serious")
 
@@ -171,10 +172,12 @@ def _look(samples: Samples, pictures: Pictures, row: int) -> tuple[Header, bool,
 def _unreadable(samples: Samples, pictures: Pictures) -> Iterator[Finding]:
     bad = tuple((samples.names[i], reason) for i, reason in sorted(pictures.reasons.items()))
     if bad:
-        yield Finding("unreadable", "warning", f"{_files(len(bad))} without a picture; training does without", bad)
+        yield Finding("unreadable", "warning", f"{talk.files(len(bad))} without a picture; training does without", bad)
     skipped = tuple(samples.store.skipped)
     if skipped:
-        yield Finding("left-out", "warning", f"{_files(len(skipped))} not looked at (links, or nothing to read)", skipped)
+        yield Finding(
+            "left-out", "warning", f"{talk.files(len(skipped))} not looked at (links, pipes, or nothing to read)", skipped
+        )
 
 
 def _duplicates(readable: Samples, twins: Duplicates) -> Iterator[Finding]:
@@ -219,14 +222,14 @@ def _classes(samples: Samples, readable: Samples) -> Iterator[Finding]:
 def _names(samples: Samples) -> Iterator[Finding]:
     alike: dict[str, list[str]] = defaultdict(list)
     for name in samples.names:
-        alike[unicodedata.normalize("NFC", name).casefold()].append(name)
+        alike[same_name(name)].append(name)
     collisions = tuple(tuple(names) for names in alike.values() if len(names) > 1)
     if collisions:
         title = f"{len(collisions):,} names that differ only in case or Unicode form: on Windows and macOS they are one file"
         yield Finding("name-collisions", "warning", title, groups=collisions)
     odd = tuple((name, reason) for name in samples.names if (reason := _not_on_windows(name)))
     if odd:
-        yield Finding("odd-names", "note", f"{_files(len(odd))} whose names Windows does not take", odd)
+        yield Finding("odd-names", "note", f"{talk.files(len(odd))} whose names Windows does not take", odd)
 
 
 def _not_on_windows(name: str) -> str:
@@ -248,7 +251,7 @@ def _content(seen: Seen) -> Iterator[Finding]:
         if suffix in _KNOWN_SUFFIXES and suffix not in _SUFFIXES[header.kind]:
             belied.append((name, f"is a {header.kind} file"))
     if belied:
-        title = f"{_files(len(belied))} whose content is not what the name says; the content counts"
+        title = f"{talk.files(len(belied))} whose content is not what the name says; the content counts"
         yield Finding("belied-names", "note", title, tuple(belied))
     bare = [
         (name, f"is a {header.kind} file")
@@ -256,21 +259,23 @@ def _content(seen: Seen) -> Iterator[Finding]:
         if not PurePosixPath(name).suffix
     ]
     if bare:
-        yield Finding("no-suffix", "note", f"{_files(len(bare))} whose names do not say that they are pictures", tuple(bare))
+        yield Finding(
+            "no-suffix", "note", f"{talk.files(len(bare))} whose names do not say that they are pictures", tuple(bare)
+        )
     turned = tuple(
         (name, f"EXIF orientation {header.orientation}")
         for name, header in zip(seen.names, seen.headers, strict=True)
         if header.orientation != 1
     )
     if turned:
-        title = f"{_files(len(turned))} stored turned or mirrored; they are put upright (EXIF)"
+        title = f"{talk.files(len(turned))} stored turned or mirrored; they are put upright (EXIF)"
         yield Finding("turned", "note", title, turned)
     if seen.grey.any() and not seen.grey.all():
         grey = tuple((seen.names[i], "") for i in np.flatnonzero(seen.grey))
-        yield Finding("grey", "note", f"{_files(len(grey))} without colour among coloured ones{_lopsided(seen)}", grey)
+        yield Finding("grey", "note", f"{talk.files(len(grey))} without colour among coloured ones{_lopsided(seen)}", grey)
     blank = tuple((seen.names[i], f"grey levels vary by {seen.spread[i]:.1f}") for i in np.flatnonzero(seen.spread < _BLANK))
     if blank:
-        yield Finding("blank", "warning", f"{_files(len(blank))} with nothing to see: one colour all over", blank)
+        yield Finding("blank", "warning", f"{talk.files(len(blank))} with nothing to see: one colour all over", blank)
 
 
 def _lopsided(seen: Seen) -> str:
@@ -293,16 +298,12 @@ def _shapes(seen: Seen) -> Iterator[Finding]:
     small = np.flatnonzero((sides.min(1) < _SMALL_SIDE) & (sides.min(1) < median / 3))
     if len(small):
         files = tuple((seen.names[i], f"{sides[i][1]:,} x {sides[i][0]:,}") for i in small)
-        yield Finding("small", "warning", f"{_files(len(files))} far smaller than the others", files)
+        yield Finding("small", "warning", f"{talk.files(len(files))} far smaller than the others", files)
     long = np.flatnonzero(sides.max(1) / sides.min(1) > _LONG)
     if len(long):
         files = tuple((seen.names[i], f"{sides[i][1]:,} x {sides[i][0]:,}") for i in long)
-        title = f"{_files(len(files))} more than {_LONG:.0f} times as long as wide: a square shows only their middle"
+        title = f"{talk.files(len(files))} more than {_LONG:.0f} times as long as wide: a square shows only their middle"
         yield Finding("long", "note", title, files)
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def _range(sides: tuple[int, int, int]) -> str:

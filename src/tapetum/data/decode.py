@@ -31,6 +31,8 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from tapetum.errors import reason_of
+
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
 _PARTS = (1, 2, 4, 8)
@@ -70,7 +72,7 @@ class Header:
     """JPEG, PNG, WebP, GIF, BMP, TIFF or PPM."""
     width: int
     height: int
-    """In pixels, as stored: before an EXIF orientation is applied."""
+    """In pixels, as Pillow tells it: before an EXIF orientation is applied (of a TIFF after)."""
     orientation: int
     """EXIF orientation, 1 to 8; 1 where there is none."""
 
@@ -87,11 +89,11 @@ def read_header(data: bytes) -> Header:
     return Header(kind, *image.size, orientation if orientation in _TURNS else 1)
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, wanted: int = 0) -> np.ndarray:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, reduce_to: int = 0) -> np.ndarray:
     """The picture in `data` as uint8 RGB, shape (H, W, 3), upright.
 
-    `wanted`: the shorter side that it will be reduced to. A JPEG may then come smaller than it is, but at least twice as large
-    as that, so that the antialiasing filter still does its work. 0: in its own size.
+    `reduce_to`: the shorter side that it will be reduced to. A JPEG may then come smaller than it is, but at least twice as
+    large as that, so that the antialiasing filter still does its work. 0: in its own size.
 
     >>> buffer = io.BytesIO()
     >>> Image.new("L", (4, 2), 128).save(buffer, "PNG")
@@ -110,7 +112,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, wanted: int = 0) -> np.nda
             raise BadPicture(f"{width:,} x {height:,} is over the limit of {max_pixels:,} pixels")
         if max(width, height) > MAX_SIDE:
             raise BadPicture(f"{width:,} x {height:,} is over the limit of {MAX_SIDE:,} pixels a side")
-        pixels = _fast_jpeg(data, image, wanted)
+        pixels = _fast_jpeg(data, image, reduce_to)
         return pixels if pixels is not None else _upright(image)
 
 
@@ -134,7 +136,7 @@ def _kind(data: bytes) -> tuple[str, type[ImageFile]]:
     return found
 
 
-def _fast_jpeg(data: bytes, image: Image.Image, wanted: int) -> np.ndarray | None:
+def _fast_jpeg(data: bytes, image: Image.Image, reduce_to: int) -> np.ndarray | None:
     """An ordinary JPEG by simplejpeg, half as fast again as Pillow and with the same pixels; None for others.
 
     What simplejpeg refuses is Pillow's to judge.
@@ -147,7 +149,7 @@ def _fast_jpeg(data: bytes, image: Image.Image, wanted: int) -> np.ndarray | Non
     part = max(
         part
         for part in _PARTS
-        if part == 1 or (wanted and least >= 2 * part * wanted and not any(s % part for s in image.size))
+        if part == 1 or (reduce_to and least >= 2 * part * reduce_to and not any(s % part for s in image.size))
     )
     try:
         pixels = simplejpeg.decode_jpeg(
@@ -175,10 +177,12 @@ def _reasons(kind: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         # Some readers of Pillow's meet its own limit, 178,956,970 pixels, before the size can be asked.
-        raise BadPicture(f"too large ({_short(error)})") from error
+        raise BadPicture(f"too large ({reason_of(error)})") from error
+    except MemoryError as error:
+        raise BadPicture(f"too little memory to decode this {kind}") from error
     except Exception as error:
         # Pillow's readers raise almost anything on odd files: OSError, ValueError, IndexError, TypeError, struct.error...
-        raise BadPicture(f"damaged or truncated {kind} ({_short(error)})") from error
+        raise BadPicture(f"damaged or truncated {kind} ({reason_of(error)})") from error
 
 
 def _upright(image: Image.Image) -> np.ndarray:
@@ -216,8 +220,3 @@ def _from_floats(values_HW: np.ndarray) -> np.ndarray:
 
 def _grey(values_HW: np.ndarray) -> np.ndarray:
     return np.repeat(values_HW.astype(np.uint8)[:, :, None], 3, axis=2)
-
-
-def _short(error: Exception) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text[:80]

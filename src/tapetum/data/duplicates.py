@@ -2,7 +2,7 @@
 
 Two files with the same decoded, reduced pixels are the same picture. Two photos that are nearly so are found in two steps:
 their difference hashes (64 bits: which of two neighbouring patches is lighter) differ in three bits at most, and their 16 x 16
-miniatures by few grey levels. Pictures of less than 64 pixels a side hold too little for that; there only equal pixels count.
+miniatures by few grey levels. Small pictures hold too little for that; of them only equal pixels count.
 """
 
 import hashlib
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-# Smaller pictures (digits, icons) look alike without being the same.
-_LEAST_SIDE = 64
+# Smaller pictures (digits, icons) look alike without being the same. What was reduced was larger, and down to 36 pixels holds
+# enough: among 4,201 photos of cats and dogs, every fifth of 180 pixels, no two are taken for one, at 36 as at 112.
+_LEAST_SIDE, _LEAST_REDUCED = 64, 36
 # 64 bits in four bands: pairs that differ in three bits at most agree in one band at least.
 _BANDS, _MOST_BITS = 4, 3
 # Root mean square of the differences of two miniatures, in grey levels; other encoders and scales stay below.
@@ -65,20 +66,24 @@ class Duplicates:
         return len(set(self.exact[indices])) == len(indices)
 
 
-def find_duplicates(picture: Callable[[int], np.ndarray], looks: Sequence[Look], sizes_N2: np.ndarray) -> Duplicates:
+def find_duplicates(
+    picture: Callable[[int], np.ndarray], looks: Sequence[Look], sizes_N2: np.ndarray, reduced_to: int = _LEAST_SIDE
+) -> Duplicates:
     """Group N pictures.
 
     Args:
         picture: gives the i-th, uint8 RGB; only those whose hashes are close are asked for.
         looks: of each.
         sizes_N2: (N, 2) heights and widths.
+        reduced_to: larger pictures were made so large (their shorter side).
     """
     from scipy.sparse import coo_array  # with what it brings a tenth of a second, for which prediction need not wait
     from scipy.sparse.csgraph import connected_components
 
     _, exact = np.unique([each.pixels for each in looks], return_inverse=True)
     _, first = np.unique(exact, return_index=True)  # of the same pixels one stands for all
-    large = first[sizes_N2[first].min(1) >= _LEAST_SIDE] if len(first) else first
+    least = min(_LEAST_SIDE, max(_LEAST_REDUCED, reduced_to))
+    large = first[sizes_N2[first].min(1) >= least] if len(first) else first
     pairs = _close(np.array([looks[i].hash64 for i in large], np.uint64))
     miniatures: dict[int, np.ndarray] = {}
     near = []

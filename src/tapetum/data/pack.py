@@ -314,7 +314,8 @@ def _claim(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / _LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):  # Windows removes the file of a lock when it is released
+            (folder / _LOCK).unlink(missing_ok=True)
         lock.release()
         for each in made:
             with contextlib.suppress(OSError):  # something is in it

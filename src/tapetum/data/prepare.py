@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# Of a picture that is longer than so many times its width a square from the middle shows none of the rest.
+_LONGEST = 50
+
 # ITU-R BT.601 luma, which Pillow's convert("L") uses too.
 LUMA = (0.299, 0.587, 0.114)
 
@@ -84,21 +87,21 @@ def resize(picture_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def reduce(picture_HWC: np.ndarray, longest_short_side: int) -> np.ndarray:
-    """The picture, made smaller where its shorter side is longer than `longest_short_side`; the proportions stay."""
+def reduce(picture_HWC: np.ndarray, reduce_to: int) -> np.ndarray:
+    """The picture, made smaller where its shorter side is longer than `reduce_to`; the proportions stay."""
     height, width = picture_HWC.shape[:2]
-    if min(height, width) <= longest_short_side:
+    if min(height, width) <= reduce_to:
         return picture_HWC
-    return resize(picture_HWC, *_short_side_to(longest_short_side, height, width))
+    return resize(picture_HWC, *_short_side_to(reduce_to, height, width))
 
 
-def decode_reduced(data: bytes, longest_short_side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_reduced(data: bytes, reduce_to: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The picture in the bytes of a file, decoded and reduced: the one way from a file to what the cache keeps.
 
     Raises:
         BadPicture: as `decode` does.
     """
-    return reduce(decode(data, max_pixels, longest_short_side), longest_short_side)
+    return reduce(decode(data, max_pixels, reduce_to), reduce_to)
 
 
 def fit(picture_HWC: np.ndarray, preprocessing: Preprocessing, side: int | None = None) -> np.ndarray:
@@ -112,6 +115,8 @@ def fit(picture_HWC: np.ndarray, preprocessing: Preprocessing, side: int | None 
     if preprocessing.fit == "squash":
         return resize(picture_HWC, side, side)
     if preprocessing.fit == "crop":
+        picture_HWC = _middle(picture_HWC, _LONGEST * min(height, width))
+        height, width = picture_HWC.shape[:2]
         resized = resize(picture_HWC, *_short_side_to(preprocessing.resize, height, width))
         top, left = round((resized.shape[0] - side) / 2), round((resized.shape[1] - side) / 2)
         return np.ascontiguousarray(resized[top : top + side, left : left + side])
@@ -162,6 +167,12 @@ def normalize(images_BCHW: "torch.Tensor", preprocessing: Preprocessing) -> "tor
     mean = torch.tensor(preprocessing.mean[:channels], device=images_BCHW.device)[:, None, None]
     std = torch.tensor(preprocessing.std[:channels], device=images_BCHW.device)[:, None, None]
     return images_BCHW.sub_(mean).div_(std)
+
+
+def _middle(picture_HWC: np.ndarray, longest: int) -> np.ndarray:
+    """The picture, of a longer one the middle: a line of 65,535 pixels would take gigabytes once it is as wide as an input."""
+    top, left = (max(0, (side - longest) // 2) for side in picture_HWC.shape[:2])
+    return picture_HWC[top : top + longest, left : left + longest]
 
 
 def _short_side_to(side: int, height: int, width: int) -> tuple[int, int]:

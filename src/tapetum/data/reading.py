@@ -31,7 +31,7 @@ class Reading:
     reason: str
     """Empty where there is a picture."""
     sha256: str
-    """Of the file's bytes; empty where they could not be read."""
+    """Of the file's bytes; empty where they could not be read, or memory did not suffice: another time may go better."""
     look: Look | None
     """What the picture is recognised by, where that was asked for."""
 
@@ -48,7 +48,7 @@ def read_pictures(samples: Samples, reduce_to: int, looks: bool = False) -> Iter
         try:
             picture = decode_reduced(data, reduce_to)
         except BadPicture as reason:
-            return Reading(None, str(reason), digest, None)
+            return Reading(None, str(reason), "" if isinstance(reason.__cause__, MemoryError) else digest, None)
         return Reading(picture, "", digest, look(picture) if looks else None)
 
     return in_threads(read, range(len(samples)))
@@ -64,7 +64,7 @@ def glance(samples: Samples) -> tuple[int, bool]:
         try:
             data = samples.read(int(i))
             # In this order: of a damaged file `decode` says so.
-            picture, header = decode(data, wanted=_ENOUGH_FOR_COLOUR), read_header(data)
+            picture, header = decode(data, reduce_to=_ENOUGH_FOR_COLOUR), read_header(data)
         except (OSError, BadPicture):
             continue
         sides.append(min(header.width, header.height))

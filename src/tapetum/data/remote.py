@@ -83,7 +83,8 @@ def fetch(url: str, size: int, sha256: str, folder: Path) -> Path:
             _patiently(url, complete)
             part.replace(whole)
         # Only now may the lock's file go: who still waits for it finds the whole file.
-        (folder / f".{sha256}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):  # Windows removes it with the release
+            (folder / f".{sha256}.lock").unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
     finally:

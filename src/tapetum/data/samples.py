@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tapetum import talk
 from tapetum.data.stores import Store
 from tapetum.errors import UserError
 
@@ -93,8 +94,7 @@ class Samples:
             listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
             listed = f": {listed}" if listed else ""
         parts = [f"{(self.splits == split).sum():,} {split}" for split in SPLITS if (self.splits == split).any()]
-        files = "1 file" if len(self) == 1 else f"{len(self):,} files"
-        return f"{self.layout}, {files}{listed}" + (f" ({', '.join(parts)})" if parts else "")
+        return f"{self.layout}, {talk.files(len(self))}{listed}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def fingerprint(sha256: Iterable[str], labels: Iterable[str], splits: Iterable[str]) -> str:

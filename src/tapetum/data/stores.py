@@ -1,7 +1,7 @@
 """Where the bytes come from: a folder, a zip or a tar. Archives are read in place and never unpacked to
 disk, so nothing of them can be written anywhere.
 
-A store lists its files as relative names with forward slashes, in plain sorted order, reads one by its name, and stamps it
+A store lists its files as relative names with forward slashes, always in the same order, reads one by its name, and stamps it
 with two numbers that change when its content does.
 """
 
@@ -56,13 +56,13 @@ class Store(Protocol):
     """Files that are left out, by name, each with its reason."""
 
     def names(self) -> list[str]:
-        """All files, as relative names, sorted."""
+        """All files, as relative names, always in the same order."""
 
     def read(self, name: str) -> bytes:
         """The bytes of one file. Raises OSError, with the reason, if they cannot be read."""
 
     def stamp(self, name: str) -> tuple[int, int]:
-        """Two numbers that change when the file's content does: its size, and its time or checksum."""
+        """Two numbers that change when the file's content does, such as its size and its time."""
 
 
 def open_store(path: Path) -> tuple[Store, str]:
@@ -101,7 +101,10 @@ def archive_kind(path: Path) -> str:
 
 
 class FolderStore:
-    """The regular files below a folder. Hidden ones are passed over; links to folders are not followed, so no loop can form."""
+    """The regular files below a folder. Hidden ones are passed over; links to folders are not followed, so no loop can form.
+
+    Once `names` was asked for, links to folders, links to nothing, pipes and the like are among `skipped`.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -109,7 +112,7 @@ class FolderStore:
 
     def names(self) -> list[str]:
         """Relative names of all regular files, sorted."""
-        found = []
+        found, skipped = [], []
         waiting = [""]  # a list, not a recursion: folders may be nested deeper than Python's stack
         while waiting:
             prefix = waiting.pop()
@@ -120,6 +123,9 @@ class FolderStore:
                     waiting.append(f"{prefix}{entry.name}/")
                 elif _is_regular(entry):
                     found.append(prefix + entry.name)
+                else:
+                    skipped.append((prefix + entry.name, _what_else(entry)))
+        self.skipped = sorted(skipped)
         return sorted(found)
 
     def read(self, name: str) -> bytes:
@@ -292,6 +298,13 @@ def _is_regular(entry: os.DirEntry[str]) -> bool:
         return stat.S_ISREG(entry.stat().st_mode)
     except OSError:
         return False  # a link to nothing
+
+
+def _what_else(entry: os.DirEntry[str]) -> str:
+    """What an entry of a folder is that is neither a folder nor a regular file."""
+    if entry.is_symlink():
+        return "a link to a folder" if entry.is_dir() else "a link to no file"
+    return "a pipe, socket or device"
 
 
 def _is_wanted(name: str, is_folder: bool, is_file: bool, size: int, reason: str, skipped: list[tuple[str, str]]) -> bool:

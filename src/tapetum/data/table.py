@@ -51,7 +51,7 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
             say(f"  {samples.names[i]}: {bad[i]}")
         if len(bad) > 10:
             say(f"  and {len(bad) - 10:,} more, all in left_out.csv")
-    rows = np.array([i for i in range(len(samples)) if i not in bad], np.int64)
+    rows = pictures.readable
     readable = samples.select(rows)
     for name, count in readable.counts().items():
         if count == 0:

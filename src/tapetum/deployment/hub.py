@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.deployment.card import model_card
-from tapetum.errors import UserError
+from tapetum.errors import UserError, reason_of
 from tapetum.files import write_text
 from tapetum.inference.classifier import Classifier, load
 from tapetum.inference.description import MODEL_FILE
@@ -60,7 +60,9 @@ class HubClassifier(ModelHubMixin, library_name="tapetum"):
         except (
             Exception
         ) as error:  # the Hub's client lets out what its network library raises, which is not always the same one
-            raise UserError(f"{repo_id} could not be written to the Hub: {_short(error)}. Nothing here was changed.") from error
+            raise UserError(
+                f"{repo_id} could not be written to the Hub: {reason_of(error)}. Nothing here was changed."
+            ) from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.classifier.save(save_directory / MODEL_FILE)
@@ -86,8 +88,8 @@ class HubClassifier(ModelHubMixin, library_name="tapetum"):
             raise
         except Exception as error:  # as above
             raise UserError(
-                f"{pretrained_model_name_or_path} is no folder here, and the Hub does not give it: {_short(error)}. Expected "
-                "the folder or repository of a tapetum model."
+                f"{pretrained_model_name_or_path} is no folder here, and the Hub does not give it: {reason_of(error)}. "
+                "Expected the folder or repository of a tapetum model."
             ) from error
 
     @classmethod
@@ -97,7 +99,3 @@ class HubClassifier(ModelHubMixin, library_name="tapetum"):
             return cls(load(model_id))
         how = {name: options[name] for name in known if name in options}
         return cls(load(huggingface_hub.hf_hub_download(model_id, MODEL_FILE, **how)))
-
-
-def _short(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200].rstrip(".") if str(error).strip() else type(error).__name__

@@ -19,7 +19,7 @@ import tapetum
 from tapetum import device, models, processes, tensorfile
 from tapetum.data.loader import ValidationLoader
 from tapetum.data.prepare import Preprocessing, to_input, views
-from tapetum.errors import UserError
+from tapetum.errors import UserError, reason_of
 from tapetum.faster import for_inference, keep_freed_memory
 from tapetum.inference.answers import BATCH, Answering, batched, temper
 from tapetum.inference.description import FORMAT, MODEL_FILE, described
@@ -230,8 +230,9 @@ def load(path: str | Path, on: str = "auto") -> Classifier:
     except UserError:
         raise
     except Exception as error:  # what the file says of itself may be anything, and so may be what comes of it
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{file} is not a model that this version of tapetum can use ({reason}). Train again.") from error
+        raise UserError(
+            f"{file} is not a model that this version of tapetum can use ({reason_of(error)}). Train again."
+        ) from error
 
 
 def _from_parts(tensors: dict[str, torch.Tensor], about: dict[str, Any], on: str) -> Classifier:

@@ -22,7 +22,7 @@ import numpy as np
 
 from tapetum.data.prepare import LUMA, Preprocessing
 from tapetum.data.reading import num_cores
-from tapetum.errors import UserError
+from tapetum.errors import UserError, reason_of
 from tapetum.inference.answers import BATCH, Answering, batched
 from tapetum.inference.description import described
 from tapetum.seal import NO_SEAL, seal
@@ -147,8 +147,9 @@ def from_bytes(content: bytes, name: str) -> OnnxClassifier:
         onnx.checker.check_model(content)
         return _from_parts(onnxruntime, content, about)
     except Exception as error:  # what the file says of itself may be anything, and so may be what comes of it
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{name} is not an ONNX file that this version of tapetum can use ({reason}). Export again.") from error
+        raise UserError(
+            f"{name} is not an ONNX file that this version of tapetum can use ({reason_of(error)}). Export again."
+        ) from error
 
 
 def sealed(model: "ModelProto", about: Mapping[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ import numpy as np
 from tapetum import processes
 from tapetum.data.samples import Samples
 from tapetum.errors import UserError
-from tapetum.files import write_text
+from tapetum.files import unguarded, write_text
 from tapetum.inference.answers import BATCH, Answering
 from tapetum.inference.predict import predict_samples, refuse_without_parquet, write_predictions
 
@@ -108,8 +108,8 @@ def _begin(folder: Path, asked: dict[str, Any]) -> None:
         write_text(folder / MANIFEST, json.dumps({**asked, "complete": False}, indent=2, ensure_ascii=False) + "\n")
         return
     try:
-        before = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         raise UserError(
             f"{folder} holds files of another kind: parts need a folder of their own. Choose another --out."
         ) from None
@@ -131,7 +131,8 @@ def _about(path: Path) -> dict[str, Any]:
     else:
         frame = pd.read_parquet(path, columns=columns)
     unreadable = frame["reason"] != ""
-    labels = frame.loc[~unreadable, "label"].value_counts()
+    answers = frame.loc[~unreadable, "label"]
+    labels = (answers.map(unguarded) if path.suffix == ".csv" else answers).value_counts()
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {

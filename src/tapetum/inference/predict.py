@@ -164,7 +164,8 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     """
     if path.suffix == ".parquet":
         refuse_without_parquet()
-        frame = predictions.frame().fillna({"label": ""})
+        frame = predictions.frame()
+        frame["label"] = frame["label"].astype("str").where(frame["reason"] == "", "")
         write_atomically(path, lambda file: frame.to_parquet(file, index=False))
         return
     columns = predictions.columns()

@@ -5,7 +5,7 @@ import ast
 import torch
 from torch import nn
 
-from tapetum.errors import UserError, did_you_mean
+from tapetum.errors import UserError, did_you_mean, reason_of
 from tapetum.models.registry import refuse_size
 
 _KINDS = {kind.__name__: kind for kind in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)}
@@ -39,12 +39,10 @@ def layer(text: str, size: int) -> tuple[nn.Module, int]:
         with torch.device("meta"):
             found = _KINDS[name](*arguments, **named)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"'{text}' cannot be built ({reason}): expected numbers that {name} takes.") from error
+        raise UserError(f"'{text}' cannot be built ({reason_of(error)}): expected numbers that {name} takes.") from error
     channels = getattr(found, "in_channels", 1)
     try:
         found(torch.empty(1, channels, size, size, device="meta"))
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"'{text}' does not fit maps of {size}x{size} ({reason}): use a larger --size.") from error
+        raise UserError(f"'{text}' does not fit maps of {size}x{size} ({reason_of(error)}): use a larger --size.") from error
     return found, channels

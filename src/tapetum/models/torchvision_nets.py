@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from tapetum.errors import UserError, did_you_mean
+from tapetum.errors import UserError, did_you_mean, reason_of
 from tapetum.models.layers import Misfit
 from tapetum.models.registry import Entry, provide
 
@@ -126,7 +126,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a file that is none of theirs
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         if reason.startswith("Weights only load failed"):  # torch goes on to say how to execute the file all the same
             reason = "it holds more than tensors"
         raise UserError(f"weights {path} cannot be read as tensors ({reason}).") from error
