@@ -35,7 +35,7 @@ format: $(STAMP)  ## put the source into shape
 	$(BIN)/ruff check --fix src tests benchmarks torture
 
 docs: $(STAMP)  ## the site, into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(STAMP)  ## the slow trainings and the speed ratios (hours)
 	$(BIN)/python -m pytest -m slow

@@ -81,7 +81,7 @@ def sam() -> Iterator[None]:
     """Each step by the gradient at the worst place near the weights (Foret et al. 2021, "Sharpness-aware minimization")."""
     step = loop._step
 
-    def sharp(task: loop.Task, state: loop.State, scaler: object, batch: loop.Batch, *rest: object) -> None:
+    def sharp(task: loop.Task, state: loop.State, batch: loop.Batch, *rest: object) -> None:
         network, optimizer = state.network, state.optimizer
         torch.manual_seed((task.seed * 1_000_003 + state.progress.step) % 2**63)  # the dropout of the step that follows
         with torch.autocast(task.device.type, enabled=task.mixed):
@@ -99,7 +99,7 @@ def sam() -> Iterator[None]:
                 torch._foreach_sub_(weights, away)
 
         hook = optimizer.register_step_pre_hook(back)
-        step(task, state, scaler, batch, *rest)
+        step(task, state, batch, *rest)
         hook.remove()
 
     with patch.object(loop, "_step", sharp):

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 
 import tapetum
 from tapetum import models
-from tapetum.looking.filters import colour_share, filter_grid, permutation_test
+from tapetum.looking.filters import colour_share, filter_grid
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "PetImages-180px.zip"
 
@@ -45,7 +46,9 @@ def main() -> None:
         filters = first_layer(run.classifier.network)
         moved = float(np.linalg.norm(filters - start) / np.linalg.norm(start))
         share, first = colour_share(filters), np.arange(96) < 48
-        difference, p = permutation_test(share, first)
+        groups = share[first], share[~first]
+        found = stats.permutation_test(groups, lambda one, other: one.mean() - other.mean(), n_resamples=10_000, rng=0)
+        difference, p = found.statistic, found.pvalue
         filter_grid(
             [filters[:48], filters[48:]], [f"column {k}: mean share of colour {share[rows].mean():.2f}" for k, rows in
             ((1, first), (2, ~first))], args.out / f"filters-{seed}.png",

@@ -1,7 +1,10 @@
-"""mkdocs: the pages of the site that lie elsewhere in the repository."""
+"""mkdocs: the pages of the site that lie elsewhere in the repository, and docstrings as it wants them."""
 
+import re
+import textwrap
 from pathlib import Path
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -29,7 +32,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """The links of the pages in docs/ to those elsewhere."""
+    """The links of the pages in docs/ to those elsewhere; files of code are no pages, and are only named."""
     for page, source in ELSEWHERE.items():
         markdown = markdown.replace(f"](../{source})", f"]({page})")
-    return markdown
+    return re.sub(r"\[([^]]+)\]\((?:\.\./)?(?:src|benchmarks|deploy|torture|tests)/[^)]+\)", r"\1", markdown)
+
+
+class Examples(griffe.Extension):
+    """Doctests stand alone in our docstrings; a site takes them for quotations unless a heading says what they are."""
+
+    def on_object(self, *, obj: griffe.Object, **_: object) -> None:
+        """Give the examples of a docstring the heading that griffe knows."""
+        if obj.docstring:
+            text = re.sub(r"(?m)^Example:$", "Examples:", obj.docstring.value)
+            obj.docstring.value = re.sub(r"(?m)^>>> .*(?:\n.+)*", _headed, text)
+
+
+def _headed(found: re.Match[str]) -> str:
+    return f"Examples:\n{textwrap.indent(found[0], '    ')}"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tapetum import cli
 from tapetum.__main__ import main
 
 QUICK = ["--model", "compact", "--size", "32", "--epochs", "2", "--batch", "16", "--rotate", "0", "--mixup", "0"]
@@ -94,7 +95,11 @@ def test_evaluate_and_predict_agree(tapetum, trained, stripes, tmp_path):
     assert tapetum("evaluate", folder, stripes, "--out", tmp_path / "e.csv")[0] == 0
     code, out, _ = tapetum("predict", folder, stripes, "--out", tmp_path / "p.csv", "--grid", tmp_path / "g.png")
     assert code == 0
-    assert (tmp_path / "e.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
+    with (tmp_path / "e.csv").open() as evaluated, (tmp_path / "p.csv").open() as predicted:
+        for one, other in zip(csv.DictReader(evaluated), csv.DictReader(predicted), strict=True):
+            assert one.pop("label") == one["path"].split("/")[0]  # what it is, which a prediction does not know
+            assert list(one) == ["path", "predicted", "probability", "p_lying", "p_upright", "reason"]
+            assert {**one, "label": one["predicted"]} == {**other, "predicted": other["label"]}
     assert out.startswith("80 pictures: ")
     assert Image.open(tmp_path / "g.png").size[0] > 300
 
@@ -171,7 +176,7 @@ def test_json_is_one_object_and_nothing_else(tapetum, trained, stripes, tmp_path
     folder, _ = trained
     found = json.loads(tapetum("evaluate", folder, stripes, "--json")[1])
     assert found["metrics"]["accuracy"]["n"] == 16
-    assert json.loads(tapetum("predict", folder, stripes, "--out", tmp_path / "p.csv", "--json")[1])["predicted"] == 80
+    assert json.loads(tapetum("predict", folder, stripes, "--out", tmp_path / "p.csv", "--json")[1])["files"] == 80
     names = [row["name"] for row in json.loads(tapetum("models", "--json")[1])["models"]]
     assert {"lenet-table", "lenet-textbook", "lenet", "alexnet-textbook", "alexnet"} <= set(names)
     assert json.loads(tapetum("summary", "lenet-textbook", "--json")[1])["params"] == 46_038_242
@@ -192,10 +197,31 @@ def test_settings_can_be_given_back_and_flags_win(tapetum, trained, stripes, tmp
     again = tmp_path / "again"
     code, _, err = tapetum("train", stripes, "--settings", folder / "settings.toml", "--out", again, "--epochs", "1")
     assert code == 0
-    assert "1 epochs of 4 steps" in err
+    assert "1 epoch of 4 steps" in err
     text = (again / "settings.toml").read_text()
     assert 'model = "compact"' in text
     assert "size = 32" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["photos", "--resume"],
+        ["--resume", "photos"],
+        ["--epochs", "3", "photos", "--resume"],
+        ["elsewhere", "--resume", "--out", "runs/photos"],
+        ["elsewhere", "--out=runs/photos", "--epochs=3", "--resume"],
+        ["--settings=runs/photos/settings.toml", "photos"],
+    ],
+)
+def test_a_resumed_training_takes_the_settings_of_its_run(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "photos").mkdir(parents=True)
+    (tmp_path / "runs" / "photos" / "settings.toml").write_text("[asked]\nmembers = 2\nepochs = 7\n")
+    found = cli._with_settings(["train", *arguments])
+    given = [word for word in arguments if not word.startswith("--settings")]
+    named = any("--epochs" in word for word in arguments)
+    assert found == ["train", "--members", "2", *([] if named else ["--epochs", "7"]), *given]
 
 
 def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, tmp_path):
@@ -248,12 +274,16 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
         (["report", "{tmp}/empty"], "holds no model.safetensors: expected the folder of a finished run"),
         (["explain", "{tmp}/empty", "{data}"], "holds no model.safetensors"),
         (["explain", "{tmp}/none"], "no pictures given"),
+        (["predict", "{tmp}/none", "{data}", "--out", "{tmp}/p.csv", "--kind", "parquet"], "expected --out FOLDER, not"),
+        (["predict", "{tmp}/none", "{data}", "--rows", "100"], "--kind and --rows are for the parts of a folder"),
+        (["export", "{tmp}/none", "--card", "{tmp}/c.md", "--int8"], "--int8 says how an ONNX file is written"),
         (["pack", "{data}", "{data}/shards"], "lies inside the pictures"),
         (["pack", "{data}", "{tmp}"], "holds files of another kind"),
         (["pack", "{data}", "{tmp}/new", "--shard-mb", "0"], "shard-mb is 0: expected a number of megabytes"),
         (["pack", "{data}", "https://host/shards"], "https://host/shards is an address: expected a folder on this machine"),
         (["train", "pipe:cat"], "'pipe' is no kind of address that is read"),
         (["demo", "--folder", "{tmp}/photo.jpg"], "photo.jpg"),
+        (["demo", "--folder", "/proc/nope"], "could not write /proc/nope"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(tapetum, stripes, tmp_path, arguments, what):

@@ -3,10 +3,11 @@ import os
 import stat
 from pathlib import Path
 
+import pandas
 import pytest
 
 from tapetum.errors import UserError
-from tapetum.files import append_line, no_formula, unguarded, write_atomically, write_csv, write_text
+from tapetum.files import append_line, csv_cells, no_formula, read_csv, unguarded, write_atomically, write_csv, write_text
 
 
 def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path):
@@ -79,6 +80,15 @@ def test_written_files_obey_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("name", ["Icon\r", "a\rb", "\r", "a\nb", 'quote"d', "comma,d", "=1\r"])
+def test_any_name_comes_back_from_a_csv_as_it_was(tmp_path, name):
+    write_csv(tmp_path / "x.csv", ["path", "n"], [["first", 1], [name, 2], ["last", 3]])
+    cells = read_csv(tmp_path / "x.csv")
+    assert [[unguarded(path), n] for path, n in cells] == [["first", "1"], [name, "2"], ["last", "3"]]
+    assert csv_cells(["path", "n"], [[name, 2]]) == [cells[1]]
+    assert pandas.read_csv(tmp_path / "x.csv")["path"].tolist() == [path for path, _ in cells]
 
 
 def test_csv_quotes_what_needs_it(tmp_path):

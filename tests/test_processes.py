@@ -135,3 +135,36 @@ def test_other_pictures_in_another_process_are_refused():
     _, codes, said, _ = Processes(2, differing).wait()
     assert "the pictures differ from those of the first process: [0, 1] here, [0] there" in "".join(said)
     assert codes[1] == 1  # nobody catches the UserError here
+
+
+def many_rows():
+    """More than float32 counts one by one."""
+    with processes.joined():
+        rows = torch.zeros(2**24 + 1 + 2 * processes.rank(), dtype=torch.uint8)
+        return len(processes.gathered(rows))
+
+
+def test_rows_are_counted_exactly_however_many():
+    assert together(2, many_rows) == [2**25 + 4] * 2
+
+
+def test_what_this_process_began_itself_was_not_begun_before(monkeypatch):
+    kept = {}
+
+    class Store:
+        def check(self, keys):
+            return all(key in kept for key in keys)
+
+        def get(self, key):
+            return kept[key].encode()
+
+        def set(self, key, value):
+            kept[key] = value
+
+    monkeypatch.setattr(processes, "_store_of_the_launch", Store)
+    monkeypatch.setattr(processes, "_begun_here", set())
+    assert processes.begun_before("photos") == ""
+    processes.remember_begun("photos", "runs/photos")
+    assert processes.begun_before("photos") == ""
+    monkeypatch.setattr(processes, "_begun_here", set())  # the one that torchrun starts in its place
+    assert processes.begun_before("photos") == "runs/photos"

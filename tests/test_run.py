@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tapetum
-from conftest import interrupted_in_step
+from conftest import interrupted_in_step, write_stripes
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
@@ -77,6 +77,26 @@ def test_a_run_that_is_replaced_leaves_nothing_out_that_the_new_one_has(stripes,
     broken.unlink()
     quick(stripes, tmp_path / "run", epochs=1, overwrite=True)
     assert not (tmp_path / "run" / "left_out.csv").exists()
+
+
+def test_of_a_run_that_is_replaced_nothing_stands_beside_the_new_one(stripes, tmp_path, monkeypatch):
+    run = quick(stripes, tmp_path / "run", epochs=1)
+    (run.folder / "kaggle.csv").write_text("of a run with the notes' split")
+    before = tree(run.folder)
+    with pytest.raises(UserError, match="nowhere"):
+        quick(tmp_path / "nowhere", run.folder, overwrite=True)
+    assert tree(run.folder) == before  # a mistake costs nothing
+    with monkeypatch.context() as patch:
+        patch.setattr(tapetum.run, "_say_estimate", lambda *_: pytest.fail("stop here"))
+        with pytest.raises(pytest.fail.Exception):
+            quick(stripes, run.folder, seed=1, overwrite=True)
+    assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "settings.toml", "splits.csv"]
+
+
+@pytest.mark.parametrize("share", [0.8, 0.9])
+def test_pictures_too_few_to_be_shared_out_are_refused_in_words(tmp_path, share):
+    with pytest.raises(UserError, match="expected"):
+        quick(write_stripes(tmp_path / "four", count=2), tmp_path / "run", val=share, test=0.99 - share)
 
 
 def test_the_report_needs_no_network_and_escapes_names(tmp_path, stripes):
@@ -195,6 +215,17 @@ def test_a_run_folder_is_never_overwritten_by_accident(stripes, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file: expected a folder"):
         quick(stripes, tmp_path / "file")
+
+
+def test_what_was_stopped_before_its_first_checkpoint_is_begun_anew(stripes, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(tapetum.run, "_say_estimate", lambda *_: pytest.fail("stop here"))
+        with pytest.raises(pytest.fail.Exception):
+            quick(stripes, tmp_path / "run", epochs=1)
+    assert (tmp_path / "run" / "settings.toml").exists()
+    with pytest.raises(UserError, match="holds no checkpoint to resume from. Leave --resume out to start"):
+        quick(stripes, tmp_path / "run", epochs=1, resume=True)
+    assert quick(stripes, tmp_path / "run", epochs=1, seed=3).folder == tmp_path / "run"
 
 
 def test_without_a_name_every_run_gets_its_own_folder(stripes, tmp_path, monkeypatch):

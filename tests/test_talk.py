@@ -2,7 +2,7 @@
 
 import pytest
 
-from tapetum.talk import duration, say_nothing, say_to_stderr
+from tapetum.talk import counted, duration, say_nothing, say_to_stderr
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,10 @@ from tapetum.talk import duration, say_nothing, say_to_stderr
 )
 def test_times_in_words(seconds, words):
     assert duration(seconds) == words
+
+
+def test_counts_begin_with_none_where_they_are_told():
+    assert [counted(n, "part") for n in (0, 1, 2, 1_234_567)] == ["0 parts", "1 part", "2 parts", "1,234,567 parts"]
 
 
 def test_talk_leaves_stdout_to_the_answers(capsys):

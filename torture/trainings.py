@@ -196,9 +196,9 @@ def _poisoned_program(what: str, step: int, *arguments: object) -> None:
     loop._SECONDS_BETWEEN_CHECKPOINTS = -1.0
     poison, real = _poisoned(what, step), loop._step
 
-    def stepped(task: Any, state: Any, scaler: Any, batch: Any, *rest: Any) -> None:
+    def stepped(task: Any, state: Any, batch: Any, *rest: Any) -> None:
         poison(task, state, batch)
-        real(task, state, scaler, batch, *rest)
+        real(task, state, batch, *rest)
 
     loop._step = stepped
     program(*arguments)

@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 a mistake that the user can mend, 3 a process that worked with this one
-    was lost, 130 Ctrl-C, 143 SIGTERM, 1 a bug.
+    was lost, 130 Ctrl-C, 143 SIGTERM, 1 a bug, or what `check --strict` finds.
     """
     from tapetum import cli, processes
     from tapetum.errors import UserError

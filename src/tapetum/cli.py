@@ -3,6 +3,7 @@
 Answers go to stdout, talk and progress to stderr; `--json` prints one JSON object. Every command ends by naming the next one.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tapetum import __version__
 from tapetum.commands import deploying, judging, looking, networks, packing, scaling, serving, training
 from tapetum.config import read_settings
 from tapetum.errors import UserError
+from tapetum.files import named_after
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": training.demo,
@@ -34,9 +36,12 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "summary": networks.summary,
 }
 
+# Flags of `tapetum train` that take no value.
+_SWITCHES = {"--resume", "--overwrite", "--json"}
 _DESCRIPTION = (
     "Image classifiers that see well in little light: from few pictures, on small machines. A folder of pictures goes in; a "
-    "trained, honestly evaluated classifier comes out. Begin with: tapetum demo. --traceback shows where a mistake happened."
+    "trained, honestly evaluated classifier comes out. Begin with: tapetum demo. --version tells the version, and "
+    "--traceback shows where a mistake happened."
 )
 
 
@@ -46,7 +51,11 @@ def run(arguments: Sequence[str]) -> None:
         print(f"tapetum {__version__}")
         return
     tyro.extras.subcommand_cli_from_dict(
-        _COMMANDS, prog="tapetum", description=_DESCRIPTION, args=_with_settings(list(arguments))
+        _COMMANDS,
+        prog="tapetum",
+        description=_DESCRIPTION,
+        args=_with_settings(list(arguments)),
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
 
 
@@ -55,11 +64,12 @@ def _with_settings(arguments: list[str]) -> list[str]:
 
     A training that is resumed takes the settings of its run folder.
     """
-    if "--settings" not in arguments and arguments[:1] == ["train"] and "--resume" in arguments and "--out" in arguments[:-1]:
-        file = Path(arguments[arguments.index("--out") + 1]) / "settings.toml"
-        arguments = [*arguments, "--settings", str(file)] if file.exists() else arguments
+    arguments = [part for each in arguments for part in (each.split("=", 1) if each.startswith("--settings=") else [each])]
     if "--settings" not in arguments:
-        return arguments
+        file = _resumed(arguments)
+        if file is None or not file.exists():
+            return arguments
+        arguments = [*arguments, "--settings", str(file)]
     at = arguments.index("--settings")
     if at + 1 >= len(arguments) or at == 0:
         raise UserError("--settings needs a file: expected tapetum train DATA --settings FILE.")
@@ -71,3 +81,21 @@ def _with_settings(arguments: list[str]) -> list[str]:
         if name not in names:
             flags += [f"--{name.replace('_', '-')}", str(value)]
     return [arguments[0], *flags, *given]
+
+
+def _resumed(arguments: list[str]) -> Path | None:
+    """The settings of the run that `train DATA --resume` names by its --out, or else by DATA; None: nothing is resumed."""
+    if arguments[:1] != ["train"] or "--resume" not in arguments:
+        return None
+    named: dict[str, str] = {}
+    for before, word in itertools.pairwise(arguments):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--"):
+            named |= {flag: value} if equals else {}
+        elif before.startswith("--") and "=" not in before and before not in _SWITCHES:
+            named[before] = word
+        else:
+            named.setdefault("DATA", word)
+    if "--out" in named:
+        return Path(named["--out"]) / "settings.toml"
+    return Path("runs") / named_after(Path(named["DATA"])) / "settings.toml" if "DATA" in named else None

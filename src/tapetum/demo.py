@@ -1,5 +1,6 @@
 """The demonstration: real pictures that need no download go the way that any folder of pictures goes."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,12 +8,13 @@ import numpy as np
 from PIL import Image
 
 from tapetum.errors import UserError
+from tapetum.files import write_atomically
 from tapetum.run import Run, train
 from tapetum.talk import say_to_stderr
 
 
 def demo(folder: Path, say: Callable[[str], None] = say_to_stderr) -> Run:
-    """Train LeNet-5 on scikit-learn's 1,797 handwritten digits (8 x 8 pixels) and evaluate it on a fifth of them.
+    """Train a LeNet on three fifths of scikit-learn's 1,797 handwritten digits (8 x 8 pixels) and evaluate it on a fifth.
 
     Args:
         folder: gets `digits/`, a class folder of PNG files, and `run/`, the run folder. A demo that is there is replaced.
@@ -34,6 +36,6 @@ def write_digits(folder: Path) -> None:
     digits = load_digits()
     for number, (values, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = folder / str(label) / f"{number:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
         # The values run from 0 to 16.
-        Image.fromarray(np.round(values * 255 / 16).astype(np.uint8)).save(path)
+        picture = Image.fromarray(np.round(values * 255 / 16).astype(np.uint8))
+        write_atomically(path, functools.partial(picture.save, format="PNG"))

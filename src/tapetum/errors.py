@@ -17,7 +17,7 @@ class UserError(Exception):
 def reason_of(error: BaseException) -> str:
     """What an error of somebody else's says, for the brackets of a sentence: its first line, or its kind where it says nothing.
 
-    >>> reason_of(ValueError("bad magic.\nat byte 7")), reason_of(MemoryError())
+    >>> reason_of(ValueError("bad magic.\\nat byte 7")), reason_of(MemoryError())
     ('bad magic', 'MemoryError')
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]

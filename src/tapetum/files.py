@@ -73,6 +73,12 @@ def append_line(path: Path, line: str) -> None:
         ) from error
 
 
+def end_line(path: Path) -> None:
+    """End the last line of a file, if there is one that a killed process left half written: the next one stands by itself."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        append_line(path, "")
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file (UTF-8, comma, one header line) to `path`, whole or not at all; no cell of it is a formula."""
     write_text(path, _csv(header, rows))
@@ -109,6 +115,19 @@ def unguarded(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and no_formula(cell[1:]) == cell else cell
 
 
+def named_after(data: Path | str) -> str:
+    """The name that pictures give to what is made of them: that of their folder, archive, table or address.
+
+    >>> named_after("https://example.org/cats/"), named_after(Path("photos.zip")), named_after(Path("cats") / SHARD_INDEX)
+    ('cats', 'photos', 'cats')
+    """
+    if isinstance(data, str):
+        name = data.rstrip("/").removesuffix(f"/{SHARD_INDEX}").rpartition("/")[2]
+    else:
+        name = (data.parent if data.name == SHARD_INDEX else data).resolve().name
+    return name.split(".")[0] or "run"
+
+
 def refuse_inside(path: Path, pictures: Path, what: str) -> None:
     """Nothing is written among the user's pictures.
 
@@ -125,8 +144,11 @@ def refuse_inside(path: Path, pictures: Path, what: str) -> None:
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(map(no_formula, header))
-    writer.writerows(map(no_formula, row) for row in rows)
+    quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in (header, *rows):
+        cells = [no_formula(cell) for cell in row]
+        # Before 3.13 Python leaves a carriage return without quotes, and reads two lines there; macOS has files called Icon\r.
+        (quoting if any("\r" in cell for cell in cells if isinstance(cell, str)) else writer).writerow(cells)
     return buffer.getvalue()
 
 

@@ -123,12 +123,16 @@ def joined() -> Iterator[None]:
         _group = None
 
 
+# What this process itself began: another training of the same script is none that was begun before.
+_begun_here: set[str] = set()
+
+
 def begun_before(what: str) -> str:
     """What `remember_begun` was given about `what` earlier in this launch, by processes in whose place torchrun started these.
 
     Empty where there is nothing. Only the first process needs to ask.
     """
-    store = _store_of_the_launch()
+    store = _store_of_the_launch() if what not in _begun_here else None
     return store.get(f"tapetum/begun/{what}").decode() if store and store.check([f"tapetum/begun/{what}"]) else ""
 
 
@@ -136,6 +140,7 @@ def remember_begun(what: str, about: str) -> None:
     """Let those who may be started in the place of these processes know."""
     if store := _store_of_the_launch():
         store.set(f"tapetum/begun/{what}", about)
+        _begun_here.add(what)
 
 
 def part(number: int) -> slice:
@@ -282,7 +287,7 @@ def gathered(rows: "torch.Tensor") -> "torch.Tensor":
         return rows
     import torch
 
-    counts = [int(each) for each in of_each(torch.tensor(float(len(rows)))).tolist()]
+    counts = [int(each) for each in of_each(torch.tensor(len(rows))).tolist()]
     shape = told([str(rows.dtype).removeprefix("torch."), *rows.shape[1:]])
     longest = torch.zeros(max(counts), *shape[1:], dtype=getattr(torch, shape[0]), device=rows.device)
     longest[: len(rows)] = rows if len(rows) else longest[:0]
@@ -310,7 +315,7 @@ def all_told(values: Sequence[Any]) -> list[Any]:
     import torch
 
     text = torch.frombuffer(bytearray(json.dumps(list(values)).encode()), dtype=torch.uint8)
-    sizes = [int(each) for each in of_each(torch.tensor(float(len(text)))).tolist()]
+    sizes = [int(each) for each in of_each(torch.tensor(len(text))).tolist()]
     found, end = [], 0
     letters = gathered(text).numpy().tobytes()
     for size in sizes:
@@ -336,10 +341,8 @@ def _meet() -> _Group:
     host = socket.gethostname()
     name = f"rank {mine} of {all_of_them} on {host}"
     backend = "gloo"
-    if torch.cuda.is_available() and dist.is_nccl_available():
-        here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-        if here > gpus:
-            raise UserError(f"{here} processes on {host}, which has {gpus} GPUs: expected one process a GPU, or --device cpu.")
+    # With more processes than GPUs only the processor can be meant; who asks for a GPU all the same is refused in device.py.
+    if dist.is_nccl_available() and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) <= torch.cuda.device_count():
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(local_rank() or 0)
     dist.init_process_group(backend, store=prefixed, rank=mine, world_size=all_of_them, timeout=_FOR_EVER)

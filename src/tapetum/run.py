@@ -42,7 +42,7 @@ from tapetum.data.check import Check, find_serious
 from tapetum.data.check import check as check_pictures
 from tapetum.data.loader import TrainingLoader, ValidationLoader
 from tapetum.data.reading import glance
-from tapetum.data.samples import SPLITS, Samples
+from tapetum.data.samples import SPLITS, Samples, fingerprint
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
@@ -55,7 +55,7 @@ from tapetum.inference.description import MODEL_FILE
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
 from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_beginning
-from tapetum.talk import duration, say_nothing, say_to_stderr
+from tapetum.talk import counted, duration, say_nothing, say_to_stderr
 from tapetum.training import checkpoint, estimate, loop, members, recipes, team, turning, unlabelled
 from tapetum.training.checkpoint import Progress
 from tapetum.training.record import Record, refuse_without_tensorboard
@@ -183,7 +183,7 @@ def _prepare(
 def _train(job: _Job, log: Callable[[dict[str, Any]], None], begun: float) -> Run:
     """Fit, judge, write."""
     settings, recipe, table, folder, say = job.settings, job.recipe, job.table, job.folder, job.say
-    network, tasks, told = _fit(job, log)
+    network, tasks, told, seconds = _fit(job, log)
     classes, where = job.samples.classes, job.devices[0]
     classifier = Classifier(network, recipe.model, classes, recipes.preprocessing(recipe), device=where, fast=job.task.fast)
     validated = judging.learn_strangers(classifier, tasks, crossed=settings.folds > 1)
@@ -211,7 +211,6 @@ def _train(job: _Job, log: Callable[[dict[str, Any]], None], begun: float) -> Ru
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
     if processes.first():
-        seconds = sum(each.seconds for each in told)
         classifier.save(folder / MODEL_FILE)
         write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
         curves(progress.history, folder / "curves.png")
@@ -221,17 +220,21 @@ def _train(job: _Job, log: Callable[[dict[str, Any]], None], begun: float) -> Ru
     return Run(classifier, found, folder)
 
 
-def _fit(job: _Job, log: Callable[[dict[str, Any]], None]) -> tuple[torch.nn.Module, list[loop.Task], list[Progress]]:
-    """The trained network, the trainings that made it, and how each went; of a distilled one the pupil's comes last."""
-    settings, task = job.settings, job.task
+def _fit(job: _Job, log: Callable[[dict[str, Any]], None]) -> tuple[torch.nn.Module, list[loop.Task], list[Progress], float]:
+    """The trained network, the trainings that made it, how each went, and the seconds of all.
+
+    Of a distilled one the pupil's training comes last; the first network of a training with unlabelled pictures counts in the
+    seconds alone.
+    """
+    settings, task, before = job.settings, job.task, list[Progress]()
     if job.heap is not None:
-        task = _add_unlabelled(job, job.heap, log)
+        task, before = _add_unlabelled(job, job.heap, log)
     # Only training pictures have a fold.
     fold_N = job.table.fold_N[job.table.fold_N >= 0]
     tasks = members.folds(task, fold_N) if len(fold_N) else members.parts(task, settings.members)
     network, told = members.fit(tasks, job.network, job.resume, job.say, log, settings.distill == "on")
     turning.narrow(network)
-    return network.eval(), tasks, told
+    return network.eval(), tasks, told, sum(each.seconds for each in (*before, *told))
 
 
 def check(data: str | Path, numbers: str = "all", say: Callable[[str], None] = say_to_stderr) -> Check:
@@ -300,7 +303,7 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
         count = int((samples.splits == "train").sum())
     else:
         val = settings.val if settings.folds == 1 else 1 / settings.folds
-        count = round(len(samples) * (1 - val - settings.test))
+        count = max(1, round(len(samples) * (1 - val - settings.test)))  # too few are refused where they are split
     counts = [count for count in samples.counts().values() if count]
     speed = None
     if settings.minutes != "auto":
@@ -334,9 +337,12 @@ def _task(table: Table, recipe: Recipe, settings: Settings, where: torch.device,
     )
 
 
-def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], None]) -> loop.Task:
-    """Train a first network, in two fifths of the time, and let it guess the labels of the unlabelled pictures."""
-    task, table, say = job.task, job.table, job.say
+def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], None]) -> tuple[loop.Task, list[Progress]]:
+    """Train a first network, in two fifths of the time, and let it guess the labels of the unlabelled pictures.
+
+    The task with these, and how the first network's training went.
+    """
+    task, table, say, begun = job.task, job.table, job.say, time.monotonic()
     with processes.in_turn():
         pictures = open_pictures(heap, task.training.preprocessing.reduce, job.settings.cache == "on")
     known = {table.pictures.hashes[row] for row in table.rows}
@@ -344,7 +350,9 @@ def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], No
     out = len(pictures) - len(rows)
     say(f"{job.settings.unlabelled}: {len(rows):,} unlabelled pictures ({out:,} left out: unreadable, or among the labelled)")
     if not len(rows):
-        return task
+        return task, []
+    guessed = fingerprint([pictures.hashes[row] for row in rows], [""] * len(rows), [""] * len(rows))
+    task = dataclasses.replace(task, identity={**task.identity, "unlabelled pictures": guessed})
     folder = task.folder.with_name("checkpoint-first")
     first = dataclasses.replace(task, folder=folder, deadline=0.4 * task.deadline, keep_end=True)
     teacher = job.network(task.seed)
@@ -352,7 +360,8 @@ def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], No
     progress = loop.fit(first, teacher, again, say, lambda entry: log({"stage": "first", **entry}))
     say("its guesses stand for the labels of the unlabelled pictures now")
     task = unlabelled.with_guesses(task, teacher, pictures, rows)
-    return dataclasses.replace(task, deadline=task.deadline - progress.seconds)
+    spent = max(progress.seconds, time.monotonic() - begun)
+    return dataclasses.replace(task, deadline=task.deadline - spent), [progress]
 
 
 def _mixed(settings: Settings, where: torch.device) -> bool:
@@ -375,6 +384,7 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
     each = " each" if many else ""
     budget = f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else ""
     say(
-        f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}{many}: {recipe.epochs} epochs of "
-        f"{steps} steps, about {duration(seconds)} and {gigabytes:.1f} GB of memory{each}{budget}"
+        f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}{many}: "
+        f"{counted(recipe.epochs, 'epoch')} of {counted(steps, 'step')}, about {duration(seconds)} "
+        f"and {gigabytes:.1f} GB of memory{each}{budget}"
     )

@@ -16,11 +16,17 @@ from tapetum.config import Recipe, Settings, decide, read_table, to_toml
 from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
-from tapetum.files import SHARD_INDEX, csv_cells, read_csv, refuse_inside, write_csv, write_text
+from tapetum.files import csv_cells, named_after, read_csv, refuse_inside, write_csv, write_text
 from tapetum.inference.description import MODEL_FILE
 from tapetum.training import checkpoint
 
 _LOCK = ".lock"
+# What a training leaves beside its settings and checkpoints (run.py); the model first: no other run's split may judge it.
+_RESULTS = (
+    MODEL_FILE,
+    *("log.jsonl", "splits.csv", "left_out.csv", "predictions.csv", "metrics.json", "kaggle.csv", "cost.json", "report.html"),
+    *("grid.png", "curves.png", "reliability.png", "coverage.png"),
+)
 _PARTS = ("path", "label", "split", "sha256")
 
 
@@ -37,8 +43,6 @@ def begin(data: Path, out: str | Path | None, resume: bool, overwrite: bool, hel
             resume = checkpoint.any_in(Path(begun))
         folder = run_folder(data, out, resume, overwrite)
         held.enter_context(claim(folder))
-        if overwrite and not resume:
-            forget_checkpoints(folder)
         processes.remember_begun(name, str(folder))
         found = {"folder": str(folder), "resume": resume}
     found = processes.told(found)
@@ -48,8 +52,7 @@ def begin(data: Path, out: str | Path | None, resume: bool, overwrite: bool, hel
 def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
     """The folder to write: the one asked for, or a new one of the data's name under `runs`."""
     if out is None:
-        named = data.parent if data.name == SHARD_INDEX else data
-        name = named.resolve().name.split(".")[0] or "run"
+        name = named_after(data)
         folder = Path("runs") / name
         number = 2
         while folder.exists() and not (resume or overwrite):
@@ -64,7 +67,9 @@ def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool
     content = {path.name for path in folder.iterdir()} - {_LOCK} if folder.exists() else set()
     if content and not content & {"settings.toml", MODEL_FILE}:
         raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
-    if content and not (resume or overwrite):
+    # What a training left that was stopped before its first checkpoint is nobody's.
+    begun = MODEL_FILE in content or checkpoint.any_in(folder)
+    if begun and not (resume or overwrite):
         raise UserError(
             f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out."
         )
@@ -107,23 +112,31 @@ def claim(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def forget_checkpoints(folder: Path) -> None:
-    """Remove what an old run in the folder could be resumed from."""
-    for old in folder.glob("checkpoint*"):
+def _forget(folder: Path) -> None:
+    """Remove what an old run left, so that none of it stands beside the settings and pictures of the new one."""
+    for old in (*folder.glob("checkpoint*"), folder / "tensorboard"):
         shutil.rmtree(old, ignore_errors=True)
+    for name in _RESULTS:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_beginning(folder: Path, samples: Samples, table: Table, settings: Settings, recipe: Recipe, why: str) -> None:
-    """The settings, the split and what was left out, before the first step."""
+    """The settings, the split and what was left out, before the first step; of a run that is replaced nothing stays."""
+    _forget(folder)
     about: dict[str, str | int] = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin)}
     about |= {"threads": torch.get_num_threads(), "processes": processes.count(), "why": why}
     tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": about}
     head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
     write_text(folder / "settings.toml", head + to_toml(tables))
     write_csv(folder / "splits.csv", _PARTS, _parts(table))
-    (folder / "left_out.csv").unlink(missing_ok=True)  # of a run that is replaced
-    if table.pictures.reasons:
-        reasons = table.pictures.reasons
+    write_left_out(folder, table)
+
+
+def write_left_out(folder: Path, table: Table) -> None:
+    """left_out.csv: the files that gave no picture, with the reason; only if there are any."""
+    samples, reasons = table.pictures.samples, table.pictures.reasons
+    (folder / "left_out.csv").unlink(missing_ok=True)
+    if reasons:
         write_csv(folder / "left_out.csv", ["path", "reason"], ((samples.names[i], reasons[i]) for i in reasons))
 
 

@@ -12,13 +12,13 @@ def say_nothing(line: object) -> None:
     """In the place of a listener where nobody listens."""
 
 
-def files(count: int) -> str:
-    """A number of files in words.
+def counted(count: int, thing: str) -> str:
+    """How many of a thing, in words.
 
-    >>> files(1), files(2002)
+    >>> counted(1, "file"), counted(2002, "file")
     ('1 file', '2,002 files')
     """
-    return "1 file" if count == 1 else f"{count:,} files"
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 import load
 from conftest import SHARED, encoded
 from load import form, get, post
+from tapetum.deployment.decoders import _Decoder
 
 ROUTES = ["/", "/page.js", "/words.js", "/page.css", "/icon.svg", "/v1/predict", "/v1/explain", "/v1/model", "/metrics"]
 ROUTES += ["/openapi.json"]
@@ -294,6 +295,52 @@ def test_who_hangs_up_leaves_no_work_behind(running, known_pictures):
         text = server.ask(get("/metrics")).body.decode()
         computed = float(next(line for line in text.splitlines() if line.startswith("tapetum_batch_pictures_sum")).split()[1])
         assert computed < 41  # one of the warm-up; those who had gone were not computed
+
+
+def test_of_many_pictures_no_more_are_decoded_once_who_asked_hung_up(running, known_pictures, monkeypatch):
+    with running() as server:
+        asked, ask = [], _Decoder.ask
+
+        async def slowly_decoded(decoder, data):
+            asked.append(server.service._places.taken)
+            await asyncio.sleep(0.1)
+            return await ask(decoder, data)
+
+        monkeypatch.setattr(_Decoder, "ask", slowly_decoded)
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            body, kind = form([(f"{n}.png", known_pictures[0]) for n in range(40)])
+            sock.sendall(post(body, kind=kind))
+            deadline = time.monotonic() + 20
+            while not asked:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        while server.service._places.taken:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        done = len(asked)
+        assert 0 < done < 40
+        assert set(asked) == {40}  # the places are kept as long as one of the pictures is at work
+        time.sleep(0.5)
+        assert len(asked) == done
+
+
+def test_a_bug_is_said_in_the_form_of_all_refusals_and_the_next_is_answered(running, known_pictures, monkeypatch):
+    with running() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(server.service, "_answer", lambda *_: 1 / 0)
+            reply = server.ask(post(known_pictures[0]))
+        assert reply.status == 500
+        assert json.loads(reply.body)["error"]["code"] == "bug"
+        assert b"ZeroDivision" not in reply.body
+        assert server.ask(post(known_pictures[0])).status == 200
+
+
+def test_the_limits_that_are_told_are_those_that_hold(running, known_pictures):
+    with running(queue=3) as server:
+        told = json.loads(server.ask(get("/v1/model")).body)["limits"]["pictures"]
+        assert told == 3
+        body, kind = form([(f"{n}.png", known_pictures[0]) for n in range(told + 1)])
+        assert server.ask(post(body, kind=kind)).status == 413
 
 
 def test_not_ready_means_503(plain_server, known_pictures):

@@ -40,7 +40,13 @@ def test_calibration_mends_what_is_too_sure_and_leaves_what_is_right():
     assert before > 0.1
     assert after < 0.04
     assert (cross_tempered(labels, p).argmax(1) == p.argmax(1)).all()
-    assert fit_temperature(labels[: LEAST - 1], p[: LEAST - 1]) == 1
+
+
+@pytest.mark.parametrize("count", [LEAST, 36])
+def test_as_few_as_allowed_are_tempered_by_four_fifths_of_them(count):
+    labels, p = np.zeros(count, int), np.tile([0.99, 0.01], (count, 1))
+    labels[: round(0.3 * count)] = 1  # sure of 99 of 100, right in 70
+    assert metrics.log_loss(labels, cross_tempered(labels, p)) < 0.6 * metrics.log_loss(labels, p)
 
 
 def test_the_calibration_error_by_hand():

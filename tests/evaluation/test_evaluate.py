@@ -151,9 +151,11 @@ def test_where_no_new_picture_gets_an_answer_those_that_trained_do_not_stand_in(
         evaluate(finished[0], mixed, reject=0.25)
 
 
-def test_another_programs_splits_beside_the_model_are_named(finished, tmp_path):
+def test_another_programs_splits_are_named_in_a_run_and_passed_over_beside_a_lonely_file(finished, tmp_path):
     shutil.copy2(finished[0] / "model.safetensors", tmp_path)
     (tmp_path / "splits.csv").write_text("id,fold\n1,2\n")
+    assert evaluate(tmp_path / "model.safetensors", finished[1]).metrics.accuracy.n == 80
+    shutil.copy2(finished[0] / "settings.toml", tmp_path)
     with pytest.raises(UserError, match=r"splits.csv is not what a training wrote \(ValueError: no column 'path'\)"):
         evaluate(tmp_path / "model.safetensors", finished[1])
 

@@ -125,7 +125,7 @@ def test_evaluation_counts_answers_and_strangers(knowing, tmp_path):
     strangers.rename(mixed / "neither")
     try:
         found = evaluate(run.folder, mixed, reject=0.05)
-        with pytest.raises(UserError, match=r"class 'neither' of the data was not in the training.*With --reject"):
+        with pytest.raises(UserError, match=r"class 'neither' of the data was not in the training.*evaluate --reject tells"):
             evaluate(run.folder, mixed)
     finally:
         (mixed / "neither").rename(strangers)

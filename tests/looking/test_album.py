@@ -1,6 +1,7 @@
 """Judges: the pixels that were saved, and the hashes of the bytes on the disk."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tapetum.data.sources import find_samples
+from tapetum.errors import UserError
 from tapetum.looking.album import Album
 
 
@@ -53,8 +55,7 @@ def test_what_is_gone_or_another_file_has_no_picture_and_spoils_no_other(photos)
     [
         (None, "", "", "the run does not say where its pictures are."),
         (None, "{folder} (old)", "", "{folder} (old)"),
-        ("{folder}/고양이", "{folder}", "", "{folder}/고양이"),  # what is named now counts, not where they were
-        ("{folder}", "", "old/", "{folder} holds none of the run's pictures."),
+        (None, "{folder}", "old/", "{folder} holds none of the run's pictures."),
         (None, "https:/photos.invalid/둘", "", "at https://photos.invalid/둘, and nothing is fetched unasked (--data https://"),
     ],
 )
@@ -64,3 +65,16 @@ def test_where_there_are_none_a_sentence_says_why(photos, data, origin, known, t
     album = Album(place, {known + name: digest for name, digest in hashes.items()}, origin=origin.format(folder=folder))
     assert told.format(folder=folder) in album.missing
     assert [album.picture(name) for name in pixels] == [None] * 6
+
+
+@pytest.mark.parametrize(
+    ("data", "known", "told"),
+    [
+        ("{folder}/고양이", "", "{folder}/고양이"),  # what is named now counts, not where they were
+        ("{folder}", "old/", "{folder} holds none of the run's pictures. Expected the folder"),
+    ],
+)
+def test_what_is_named_and_has_none_is_a_mistake(photos, data, known, told):
+    folder, _, hashes = photos
+    with pytest.raises(UserError, match=re.escape(told.format(folder=folder))):
+        Album(Path(data.format(folder=folder)), {known + name: digest for name, digest in hashes.items()}, origin=str(folder))

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import stats
 
-from tapetum.looking.filters import colour_share, filter_grid, permutation_test
+from tapetum.looking.filters import colour_share, filter_grid
 
 RNG = np.random.default_rng(0)
 
@@ -18,16 +17,6 @@ def test_grey_is_0_opponent_colours_are_1_and_chance_is_two_thirds():
     found = colour_share(np.stack([grey, opponent, red, 5 * red]))
     assert found.tolist() == pytest.approx([0, 1, 2 / 3, 2 / 3])
     assert colour_share(RNG.normal(size=(500, 3, 11, 11))).mean() == pytest.approx(2 / 3, abs=0.01)
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.5, 1.5])
-def test_the_permutation_test_is_scipys(shift):
-    values, first = RNG.normal(size=40), np.arange(40) < 20
-    values[first] += shift
-    difference, p = permutation_test(values, first)
-    judge = stats.permutation_test((values[first], values[~first]), lambda a, b: a.mean() - b.mean(), n_resamples=10_000, rng=1)
-    assert difference == pytest.approx(judge.statistic)
-    assert p == pytest.approx(judge.pvalue, abs=0.02)
 
 
 def test_the_grid_shows_every_filter(tmp_path):

@@ -105,3 +105,26 @@ def test_units_are_a_bar_code_and_of_many_maps_64_are_drawn():
     assert drawn_maps(units[:, :, None, None]).tolist() == drawn.tolist()
     assert drawn_maps(torch.zeros(1, 2, 3, 4, 5)) is None
     assert drawn_maps(torch.zeros(1, 7)).max() <= 84  # no spread is no error
+
+
+def test_of_a_layer_that_is_at_work_twice_the_one_that_was_named_is_shown():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.relu, self.second = nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 8, 1)
+
+        def forward(self, images_BCHW):
+            return self.relu(self.second(self.relu(self.first(images_BCHW)))).mean((2, 3))
+
+    torch.manual_seed(0)
+    network, images = Twice().eval(), torch.rand(5, 1, 6, 6)
+    for name, units, judge in (
+        ("ReLU-2", 4, network.first(images).relu()),
+        ("ReLU-4", 8, network.second(network.first(images).relu()).relu()),
+    ):
+        call, number = find_unit(network, images[0], f"{name}:1")
+        found = excitements(network, images, call.layer, call.before)
+        assert found.shape == (5, units)
+        np.testing.assert_allclose(found, judge.detach().amax((2, 3)), rtol=1e-6)
+        heat = unit_heat(network, images, call.layer, number, call.before)
+        assert np.unravel_index(heat[0].argmax(), (6, 6)) == np.unravel_index(judge[0, 1].detach().numpy().argmax(), (6, 6))

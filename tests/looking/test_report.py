@@ -162,9 +162,10 @@ def test_pictures_that_are_gone_changed_or_elsewhere(plain_copy, plain_run, tmp_
     (plain_copy / "settings.toml").write_text(
         settings.replace(str(plain_run.parent), str(tmp_path / "nowhere")), encoding="utf-8"
     )
-    for lang, sentence in (("en", "The pictures are not where they were"), ("ko", "사진이 원래 자리에 없어서")):
+    for lang, sentence in (("en", "No picture is shown: "), ("ko", "사진을 보여 주지 못합니다.")):
         gone = written(plain_copy, tmp_path, lang=lang)
         assert sentence in gone.text
+        assert str(tmp_path / "nowhere") in gone.text
         assert not gone.images()
         assert gone.source.count("<svg") == moved.source.count("<svg") >= 5
 

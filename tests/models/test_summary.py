@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -176,3 +177,10 @@ def test_a_summary_is_json():
         "formula": "(32-5+2*0)/1+1 = 28",
         "multiply_adds": 6 * 28 * 28 * 25,
     }
+
+
+@pytest.mark.parametrize("short", ["convnext_tiny", "resnet18"])
+def test_multiply_adds_are_those_that_torchvision_states(short):
+    stated = torchvision.models.get_model_weights(short).DEFAULT.meta["_ops"]  # in thousand millions
+    found = summarize(models.build_on_meta(f"torchvision:{short}", 1000, 224).eval(), 3, 224)
+    assert found.multiply_adds / 1e9 == pytest.approx(stated, rel=0.01)

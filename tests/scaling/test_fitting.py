@@ -49,6 +49,11 @@ def test_pretrained_weights_are_refused_before_anything_is_read():
         fitting.find("nowhere", Settings(weights="pretrained"), pytest.fail)
 
 
+def test_the_pictures_that_judge_choose_no_epoch():
+    with pytest.raises(UserError, match="keep best: the pictures that judge do not choose the epoch. Leave it out"):
+        fitting.find("nowhere", Settings(keep="best"), pytest.fail)
+
+
 def test_a_picture_and_its_copies_are_put_aside_together_or_share_a_fold(tmp_path):
     folder = write_stripes(tmp_path / "photos", count=12)
     for label in ("lying", "upright"):

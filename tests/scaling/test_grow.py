@@ -115,6 +115,8 @@ def test_the_same_call_goes_on_and_more_seeds_are_added(grown, photos, monkeypat
     more, _ = grow(photos, out, sizes=SIZES, seeds=3, settings=QUICK, say=lambda line: None)
     assert trained == [2, 2, 2]
     assert len(more.points) == 9
+    grow(photos, out, sizes=SIZES, seeds=3, settings=QUICK, say=lambda line: None)
+    assert trained == [2, 2, 2]  # the half line has swallowed none of them
 
 
 def test_an_interrupted_growth_keeps_its_trainings(photos, tmp_path):

@@ -72,6 +72,10 @@ def test_where_everything_is_named_nothing_is_left_to_search(table, tmp_path):
     with pytest.raises(UserError, match="every setting that is searched was named: .* Leave some of them out"):
         planned(table, tmp_path, 2000, named)
     assert set(planned(table, tmp_path, 2000, dataclasses.replace(named, mixup="auto")).space) == {"mixup"}
+    sized = dataclasses.replace(named, size="auto")
+    assert set(planned(table, tmp_path, 2000, sized).space) == {"size"}
+    with pytest.raises(UserError, match="every setting that is searched was named"):
+        planned(table, tmp_path, 2000, dataclasses.replace(sized, start_size=32))
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 64, "crop_area": 0.9}, {"model": "alexnet"}, {"fit": "squash"}])

@@ -233,9 +233,9 @@ def test_growing_pictures_survive_an_interruption(make, monkeypatch, steps):
     seen = []
     step = loop._step
 
-    def spy(task, state, scaler, batch, *rest):
+    def spy(task, state, batch, *rest):
         seen.append(batch.images_BCHW.shape[-1])
-        step(task, state, scaler, batch, *rest)
+        step(task, state, batch, *rest)
 
     task, network = make("whole", **grown)
     with monkeypatch.context() as patch:

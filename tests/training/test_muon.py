@@ -67,3 +67,30 @@ def test_all_else_moves_as_under_adamw():
     judge.step()
     for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
         assert torch.equal(a, b) == (name != "0.weight"), name
+
+
+def test_half_precision_may_scale_the_losses_and_skip_a_step_that_overflows():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
+    scaled = copy.deepcopy(plain)
+    images = torch.randn(8, 3, 4, 4)
+
+    def muon(network):
+        return Muon([{"params": [network[0].weight], "orthogonal": True}, {"params": list(network[2].parameters())}], lr=0.01)
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for network, optimizer, loss in ((plain, muon(plain), lambda x: x), (scaled, muon(scaled), scaler.scale)):
+        for _ in range(3):
+            loss(network(images).square().mean()).backward()
+            scaler.step(optimizer) if network is scaled else optimizer.step()
+            scaler.update() if network is scaled else None
+            optimizer.zero_grad()
+    for ours, theirs in zip(scaled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+    before = copy.deepcopy(scaled.state_dict())
+    optimizer = muon(scaled)
+    scaler.scale(scaled(images).square().mean()).backward()
+    scaled[0].weight.grad[0, 0, 0, 0] = torch.inf
+    scaler.step(optimizer)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in scaled.state_dict().items())

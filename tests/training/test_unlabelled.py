@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import tapetum
-from conftest import interrupted_in_step, write_stripes
+from conftest import encoded, interrupted_in_step, write_stripes
 from tapetum.errors import UserError
-from tapetum.training import unlabelled
+from tapetum.training import loop, unlabelled
 
 QUICK = dict(model="compact", size=32, epochs=4, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0, flip="on")
 
@@ -79,3 +81,39 @@ def test_either_training_is_resumed_to_the_same_weights(stripes, heap, tmp_path,
     resumed = tapetum.train(stripes, tmp_path / "broken", resume=True, say=lambda line: None)
     for name, tensor in whole.classifier.network.state_dict().items():
         assert torch.equal(tensor, resumed.classifier.network.state_dict()[name]), name
+
+
+def test_neither_is_resumed_with_other_unlabelled_pictures(stripes, heap, tmp_path):
+    with interrupted_in_step(6):
+        train(stripes, tmp_path / "broken", heap)
+    shutil.copy(stripes / "upright" / "upright.0.png", heap / "known.png")  # one that trains already changes nothing
+    (heap / "new.png").write_bytes(encoded(Image.new("RGB", (48, 40), "teal")))
+    with pytest.raises(UserError, match="cannot be resumed: unlabelled pictures was"):
+        tapetum.train(stripes, tmp_path / "broken", resume=True, say=lambda line: None)
+    (heap / "new.png").unlink()
+    assert tapetum.train(stripes, tmp_path / "broken", resume=True, say=lambda line: None).metrics["val"].accuracy.n == 16
+
+
+def test_the_minutes_and_the_cost_are_those_of_all(stripes, heap, tmp_path, monkeypatch):
+    guesses, deadlines, seconds = unlabelled.with_guesses, [], []
+
+    def slow(task, *rest):
+        time.sleep(1.5)
+        deadlines.append(task.deadline)
+        return guesses(task, *rest)
+
+    fit = loop.fit
+
+    def noted(task, *rest):
+        deadlines.append(task.deadline)
+        progress = fit(task, *rest)
+        seconds.append(progress.seconds)
+        return progress
+
+    monkeypatch.setattr(unlabelled, "with_guesses", slow)
+    monkeypatch.setattr(loop, "fit", noted)
+    run = train(stripes, tmp_path / "run", heap, minutes=1)
+    first, of_all, second = deadlines
+    assert first == pytest.approx(0.4 * of_all)
+    assert second < of_all - seconds[0] - 1.4
+    assert json.loads((run.folder / "cost.json").read_text())["training_seconds"] == pytest.approx(sum(seconds), abs=0.1)

@@ -5,11 +5,15 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from tapetum.data.addresses import url_of
 from tapetum.errors import UserError
 
+# What the commands are about, by the names that their help has for it.
+Data = Annotated[Positional[Path], arg(metavar="DATA")]
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
+Pictures = Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURES")]
 Json = Annotated[bool, arg(help="Print one JSON object in place of text.")]
 Numbers = Annotated[str, arg(help='Only files whose last number is in a range, such as 251-1000; or "all".')]
 Batch = Annotated[int, arg(help="Pictures computed at once.")]
@@ -25,15 +29,6 @@ def whole_number(name: str, value: int) -> None:
     """Refuse what is no count."""
     if value < 1:
         raise UserError(f"--{name} is {value}: expected a whole number from 1.")
-
-
-def counted(count: int, thing: str) -> str:
-    """How many of a thing, in words.
-
-    >>> counted(1, "file"), counted(2000, "file")
-    ('1 file', '2,000 files')
-    """
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def dumps(value: Any) -> str:

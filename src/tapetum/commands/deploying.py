@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
-from tapetum.commands.common import Json, dumps, quoted
+from tapetum.commands.common import Json, Run, dumps, quoted
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_text
 
 
 def export(
-    run: Positional[Path],
+    run: Run,
     /,
     onnx: Annotated[Path | None, arg(help="ONNX file to write.")] = None,
     uint8: Annotated[bool, arg(help="Let uint8 RGB squares (N, side, side, 3) go in, not normalised float32 images.")] = False,
@@ -33,6 +33,8 @@ def export(
     """
     if onnx is None and card is None:
         raise UserError("nothing to export: expected --onnx FILE, --card FILE or both.")
+    if onnx is None and (uint8 or int8):
+        raise UserError(f"--{'uint8' if uint8 else 'int8'} says how an ONNX file is written: expected --onnx FILE as well.")
     told: dict[str, object] = {}
     text = ""
     if card is not None:  # made before the work, and written after it

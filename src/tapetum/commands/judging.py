@@ -5,17 +5,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from tapetum import processes as together
-from tapetum.commands.common import Batch, Device, Json, Numbers, Reject, counted, dumps, quoted, whole_number
+from tapetum.commands.common import Batch, Data, Device, Json, Numbers, Pictures, Reject, Run, dumps, quoted, whole_number
 from tapetum.commands.launch import Processes, in_processes
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
+from tapetum.talk import counted
+
+# Pictures of a part, unless another number is asked for.
+_ROWS = 8192
 
 
 def labels(
-    run: Positional[Path],
+    run: Run,
     /,
     out: Annotated[Path | None, arg(help="Also write an HTML page with miniatures to this file.")] = None,
     csv: Annotated[Path | None, arg(help="Also write all of them to this CSV file.")] = None,
@@ -50,16 +54,19 @@ def labels(
         print(dumps(found.to_json()))
         return
     print(found.text())
-    print(f"\nlook at:  {out}" if out is not None else f"\nsee them: tapetum labels {quoted(run)} --out labels.html")
-    print(f"next:     mend what you agree with, then tapetum train {quoted(data)}")
+    if out is not None:
+        print(f"\nlook at:  {out}")
+    elif found.suspects:
+        print(f"\nsee them: tapetum labels {quoted(run)} --out labels.html")
+    print(f"next:     {'mend what you agree with, then ' if found.suspects else ''}tapetum train {quoted(data)}")
 
 
 def evaluate(
-    run: Positional[Path],
-    data: Positional[Path],
+    run: Run,
+    data: Data,
     /,
     numbers: Numbers = "all",
-    out: Annotated[Path | None, arg(help="Also write the predictions of every picture to this CSV file.")] = None,
+    out: Annotated[Path | None, arg(help="Also write label and prediction of every picture to this CSV file.")] = None,
     reject: Reject = 0.0,
     batch: Batch = 32,
     device: Device = "auto",
@@ -92,16 +99,16 @@ def _tell_evaluation(run: Path, result: Any, out: Path | None, json: bool) -> No
     if out is not None:
         from tapetum.inference.predict import write_predictions
 
-        write_predictions(result.predictions, out)
+        write_predictions(result.predictions, out, result.labels)
     print(dumps(result.to_json()) if json else result.text())
     if not json:
         print(f"\nnext:     tapetum predict {quoted(run)} PICTURES")
 
 
 def compare(
-    run_a: Positional[Path],
-    run_b: Positional[Path],
-    data: Positional[Path],
+    run_a: Run,
+    run_b: Run,
+    data: Data,
     /,
     numbers: Numbers = "all",
     out: Annotated[Path | None, arg(help="Also write the pictures with different answers to this CSV file.")] = None,
@@ -132,14 +139,14 @@ def compare(
 
 
 def predict(
-    run: Positional[Path],
-    pictures: Positional[tuple[Path, ...]],
+    run: Run,
+    pictures: Pictures,
     /,
     out: Annotated[
         Path, arg(help="CSV file to write (or .parquet); a name without a suffix is a folder of parts, for very many pictures.")
     ] = Path("predictions.csv"),
     kind: Annotated[Literal["csv", "parquet"], arg(help="What the parts of a folder are.")] = "csv",
-    rows: Annotated[int, arg(help="Pictures of a part, in a folder.")] = 8192,
+    rows: Annotated[int, arg(help="Pictures of a part, in a folder.")] = _ROWS,
     kaggle: Annotated[bool, arg(help="Write id,label with label = P(dog), sorted by id, as the study notes do.")] = False,
     grid: Annotated[Path | None, arg(help="Also write a PNG with the first 20 pictures and their predictions.")] = None,
     reject: Reject = 0.0,
@@ -165,6 +172,8 @@ def predict(
         refuse_inside(out, place, "CSV file")
         if grid is not None:
             refuse_inside(grid, place, "grid")
+    if out.suffix and (kind, rows) != ("csv", _ROWS):
+        raise UserError(f"--kind and --rows are for the parts of a folder: expected --out FOLDER, not {out}.")
     if not out.suffix and (kaggle or grid is not None):
         raise UserError(f"--out {out} is a folder of parts: expected a file with --kaggle or --grid, such as {out}.csv.")
     if in_processes(processes):
@@ -225,8 +234,8 @@ def _tell_predictions(run: Path, samples: Any, found: Any, out: Path, kaggle: bo
         prediction_grid(shown, None, found.labels[: len(some)], found.probabilities_NK[: len(some)].max(1), grid)
     counts = Counter(found.labels).most_common()
     if json:
-        summary = {"out": str(out), "predicted": len(found.names), "unreadable": dict(found.unreadable)}
-        print(dumps({**summary, "labels": dict(counts)}))
+        files = len(found.names) + len(found.unreadable)
+        print(dumps({"out": str(out), "files": files, "unreadable": dict(found.unreadable), "labels": dict(counts)}))
         return
     each = ", ".join(f"{label} {count:,}" for label, count in counts)
     print(f"{counted(len(found.names), 'picture')}: {each}; {counted(len(found.unreadable), 'file')} without a picture")

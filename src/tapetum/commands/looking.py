@@ -4,16 +4,17 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
-from tapetum.commands.common import Device, Json, counted, dumps, quoted, whole_number
+from tapetum.commands.common import Device, Json, Pictures, Run, dumps, quoted, whole_number
 from tapetum.config import read_table
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside
+from tapetum.talk import counted
 
 
 def report(
-    run: Positional[Path],
+    run: Run,
     /,
     out: Annotated[Path | None, arg(help="HTML file to write (default: report.html in the run folder).")] = None,
     lang: Annotated[Literal["en", "ko"], arg(help="Language of the page.")] = "en",
@@ -42,8 +43,8 @@ def report(
 
 
 def explain(
-    run: Positional[Path],
-    pictures: Positional[tuple[Path, ...]],
+    run: Run,
+    pictures: Pictures,
     /,
     out: Annotated[Path, arg(help="Folder to write; explain.html is the page.")] = Path("explained"),
     target: Annotated[str | None, arg(name="class", help="Show what speaks for this class (default: for the answer).")] = None,

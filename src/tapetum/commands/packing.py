@@ -6,11 +6,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from tapetum.commands.common import Json, dumps, quoted
+from tapetum.commands.common import Data, Json, dumps, quoted
 
 
 def pack(
-    data: Positional[Path],
+    data: Data,
     out: Positional[Path],
     /,
     shard_mb: Annotated[float, arg(help="Largest size of a shard, in megabytes.")] = 256,

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
-from tapetum.commands.common import Json, dumps, quoted
+from tapetum.commands.common import Data, Json, dumps, quoted
 from tapetum.config import Settings
 
 
 def tune(
-    data: Positional[Path],
+    data: Data,
     /,
     out: Annotated[Path | None, arg(help="Folder to write (default: runs/NAME-tune); it ends with the better model.")] = None,
     trials: Annotated[int, arg(help="End the search after so many trials of this process (0: when its time is over).")] = 0,
@@ -72,7 +72,7 @@ def _again(arguments: list[str], folder: Path, minutes: float | None) -> str:
 
 
 def grow(
-    data: Positional[Path],
+    data: Data,
     /,
     out: Annotated[Path | None, arg(help="Folder to write (default: runs/NAME-grow); index.html is the page.")] = None,
     sizes: Annotated[tuple[int, ...], arg(help="How many pictures train (default: up to six sizes, each half the next).")] = (),

@@ -1,17 +1,16 @@
 """A trained classifier at work for others: serve."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
-from tapetum.commands.common import Json, Reject, whole_number
+from tapetum.commands.common import Json, Reject, Run, whole_number
 from tapetum.errors import UserError
 
 
 def serve(
-    run: Positional[Path],
+    run: Run,
     /,
     host: Annotated[
         str, arg(help="Address to listen on; any but a loopback address asks everybody for a token.")

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from tapetum import processes as together
-from tapetum.commands.common import Device, Json, Numbers, dumps, quoted
+from tapetum.commands.common import Data, Device, Json, Numbers, dumps, quoted
 from tapetum.commands.launch import Processes, in_processes
 from tapetum.config import Settings
 from tapetum.files import refuse_inside
@@ -27,7 +27,7 @@ def demo(folder: Path = Path("tapetum-demo"), json: Json = False) -> None:
 
 
 def check(
-    data: Positional[Path],
+    data: Data,
     /,
     out: Annotated[Path | None, arg(help="Also write an HTML page with miniatures to this file.")] = None,
     numbers: Numbers = "all",
@@ -55,14 +55,17 @@ def check(
         print(dumps(found.to_json()))
     else:
         print(found.text())
-        print(f"\nlook at:  {out}" if out is not None else f"\nsee them: tapetum check {quoted(data)} --out check.html")
+        if out is not None:
+            print(f"\nlook at:  {out}")
+        elif found.findings:
+            print(f"\nsee them: tapetum check {quoted(data)} --out check.html")
         print(f"next:     tapetum train {quoted(data)}")
     if strict and any(each.harm == "serious" for each in found.findings):
         sys.exit(1)
 
 
 def train(
-    data: Positional[Path],
+    data: Data,
     /,
     out: Annotated[Path | None, arg(help="Run folder to write (default: a new folder runs/NAME).")] = None,
     resume: Annotated[bool, arg(help="Go on from the newest checkpoint in the run folder, with that run's settings.")] = False,
@@ -114,7 +117,7 @@ def _answer(result: Any, as_json: bool) -> None:
 
 
 def textbook(
-    data: Positional[Path],
+    data: Data,
     /,
     out: Annotated[Path, arg(help="Folder to write; index.html is the page.")] = Path("textbook"),
     lang: Annotated[Literal["auto", "ko", "en"], arg(help="Language of the page (auto: the system's).")] = "auto",

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tapetum import talk
 from tapetum.data.cache import Pictures
 from tapetum.data.decode import Header, read_header
 from tapetum.data.duplicates import Duplicates
 from tapetum.data.reading import in_threads
 from tapetum.data.samples import Samples
 from tapetum.data.stores import same_name
+from tapetum.talk import counted
 
 Harm = Literal["serious", "warning", "note"]
 
@@ -172,11 +172,11 @@ def _look(samples: Samples, pictures: Pictures, row: int) -> tuple[Header, bool,
 def _unreadable(samples: Samples, pictures: Pictures) -> Iterator[Finding]:
     bad = tuple((samples.names[i], reason) for i, reason in sorted(pictures.reasons.items()))
     if bad:
-        yield Finding("unreadable", "warning", f"{talk.files(len(bad))} without a picture; training does without", bad)
+        yield Finding("unreadable", "warning", f"{counted(len(bad), 'file')} without a picture; training does without", bad)
     skipped = tuple(samples.store.skipped)
     if skipped:
         yield Finding(
-            "left-out", "warning", f"{talk.files(len(skipped))} not looked at (links, pipes, or nothing to read)", skipped
+            "left-out", "warning", f"{counted(len(skipped), 'file')} not looked at (links, pipes, or nothing to read)", skipped
         )
 
 
@@ -229,7 +229,7 @@ def _names(samples: Samples) -> Iterator[Finding]:
         yield Finding("name-collisions", "warning", title, groups=collisions)
     odd = tuple((name, reason) for name in samples.names if (reason := _not_on_windows(name)))
     if odd:
-        yield Finding("odd-names", "note", f"{talk.files(len(odd))} whose names Windows does not take", odd)
+        yield Finding("odd-names", "note", f"{counted(len(odd), 'file')} whose names Windows does not take", odd)
 
 
 def _not_on_windows(name: str) -> str:
@@ -251,7 +251,7 @@ def _content(seen: Seen) -> Iterator[Finding]:
         if suffix in _KNOWN_SUFFIXES and suffix not in _SUFFIXES[header.kind]:
             belied.append((name, f"is a {header.kind} file"))
     if belied:
-        title = f"{talk.files(len(belied))} whose content is not what the name says; the content counts"
+        title = f"{counted(len(belied), 'file')} whose content is not what the name says; the content counts"
         yield Finding("belied-names", "note", title, tuple(belied))
     bare = [
         (name, f"is a {header.kind} file")
@@ -260,7 +260,7 @@ def _content(seen: Seen) -> Iterator[Finding]:
     ]
     if bare:
         yield Finding(
-            "no-suffix", "note", f"{talk.files(len(bare))} whose names do not say that they are pictures", tuple(bare)
+            "no-suffix", "note", f"{counted(len(bare), 'file')} whose names do not say that they are pictures", tuple(bare)
         )
     turned = tuple(
         (name, f"EXIF orientation {header.orientation}")
@@ -268,14 +268,14 @@ def _content(seen: Seen) -> Iterator[Finding]:
         if header.orientation != 1
     )
     if turned:
-        title = f"{talk.files(len(turned))} stored turned or mirrored; they are put upright (EXIF)"
+        title = f"{counted(len(turned), 'file')} stored turned or mirrored; they are put upright (EXIF)"
         yield Finding("turned", "note", title, turned)
     if seen.grey.any() and not seen.grey.all():
         grey = tuple((seen.names[i], "") for i in np.flatnonzero(seen.grey))
-        yield Finding("grey", "note", f"{talk.files(len(grey))} without colour among coloured ones{_lopsided(seen)}", grey)
+        yield Finding("grey", "note", f"{counted(len(grey), 'file')} without colour among coloured ones{_lopsided(seen)}", grey)
     blank = tuple((seen.names[i], f"grey levels vary by {seen.spread[i]:.1f}") for i in np.flatnonzero(seen.spread < _BLANK))
     if blank:
-        yield Finding("blank", "warning", f"{talk.files(len(blank))} with nothing to see: one colour all over", blank)
+        yield Finding("blank", "warning", f"{counted(len(blank), 'file')} with nothing to see: one colour all over", blank)
 
 
 def _lopsided(seen: Seen) -> str:
@@ -298,11 +298,11 @@ def _shapes(seen: Seen) -> Iterator[Finding]:
     small = np.flatnonzero((sides.min(1) < _SMALL_SIDE) & (sides.min(1) < median / 3))
     if len(small):
         files = tuple((seen.names[i], f"{sides[i][1]:,} x {sides[i][0]:,}") for i in small)
-        yield Finding("small", "warning", f"{talk.files(len(files))} far smaller than the others", files)
+        yield Finding("small", "warning", f"{counted(len(files), 'file')} far smaller than the others", files)
     long = np.flatnonzero(sides.max(1) / sides.min(1) > _LONG)
     if len(long):
         files = tuple((seen.names[i], f"{sides[i][1]:,} x {sides[i][0]:,}") for i in long)
-        title = f"{talk.files(len(files))} more than {_LONG:.0f} times as long as wide: a square shows only their middle"
+        title = f"{counted(len(files), 'file')} more than {_LONG:.0f} times as long as wide: a square shows only their middle"
         yield Finding("long", "note", title, files)
 
 

@@ -30,7 +30,7 @@ from tapetum.data.shards import FORMAT, KIND, shard_name
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.files import SHARD_INDEX, append_line, refuse_inside, write_atomically, write_csv, write_text
-from tapetum.talk import say_nothing
+from tapetum.talk import counted, say_nothing
 
 _LEFT_OUT, _JOURNAL, _LOCK = "left_out.csv", ".packing.jsonl", ".lock"
 _OURS = re.compile(r"shard-\d{6,9}\.tar|\..+\.part")
@@ -59,11 +59,11 @@ class Packed:
         shards = self.index["shards"]
         total = sum(shard["bytes"] for shard in shards)
         classes = ", ".join(f"{name} {count:,}" for name, count in self.index["counts"].items())
-        lines = [f"{self.index['pictures']:,} pictures ({classes}) in {len(shards):,} shards, {total / 1e6:,.1f} MB"]
+        lines = [f"{self.index['pictures']:,} pictures ({classes}) in {counted(len(shards), 'shard')}, {total / 1e6:,.1f} MB"]
         for part, counts in self.index["splits"].items():
             lines.append(f"  {part}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
         if self.left_out:
-            lines.append(f"left out {len(self.left_out):,} files without a picture, all in {self.folder / _LEFT_OUT}:")
+            lines.append(f"left out {counted(len(self.left_out), 'file')} without a picture, all in {self.folder / _LEFT_OUT}:")
             lines += [f"  {name}: {reason}" for name, reason in self.left_out[:10]]
         return "\n".join([*lines, f"fingerprint {self.index['fingerprint']}", f"written:  {self.folder / SHARD_INDEX}"])
 

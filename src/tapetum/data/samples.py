@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tapetum import talk
 from tapetum.data.stores import Store
 from tapetum.errors import UserError
+from tapetum.talk import counted
 
 SPLITS = ("train", "val", "test")
 # Above this many, classes are summed up instead of listed.
@@ -94,7 +94,7 @@ class Samples:
             listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
             listed = f": {listed}" if listed else ""
         parts = [f"{(self.splits == split).sum():,} {split}" for split in SPLITS if (self.splits == split).any()]
-        return f"{self.layout}, {talk.files(len(self))}{listed}" + (f" ({', '.join(parts)})" if parts else "")
+        return f"{self.layout}, {counted(len(self), 'file')}{listed}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def fingerprint(sha256: Iterable[str], labels: Iterable[str], splits: Iterable[str]) -> str:

@@ -22,12 +22,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tapetum import talk
 from tapetum.data.addresses import url_of
 from tapetum.data.samples import Samples, file_number
 from tapetum.data.shards import is_shards, open_shards, samples_of
 from tapetum.data.stores import FilesStore, FolderStore, ManyStore, Store, archive_kind, open_store, same_name
 from tapetum.errors import UserError, did_you_mean
+from tapetum.talk import counted
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -169,9 +169,9 @@ def _from_file_names(path: Path, store: Store, names: list[str], num_beside: int
     unclear = [name for name, label in zip(names, labels, strict=True) if not label]
     if len(set(labels) - {""}) < 2 or len(unclear) > 0.1 * len(names):
         raise UserError(
-            f"no classes recognised in {path} ({talk.files(len(names))}, such as {(unclear or names)[0]}). Expected a folder "
-            "for each class, train and val folders of them, file names that begin with their class (dog.113.jpg), or a CSV "
-            "with path and label."
+            f"no classes recognised in {path} ({counted(len(names), 'file')}, such as {(unclear or names)[0]}). Expected a "
+            "folder for each class, train and val folders of them, file names that begin with their class (dog.113.jpg), or a "
+            "CSV with path and label."
         )
     rows = [i for i, label in enumerate(labels) if label]
     layout += _passed_over(num_beside + len(unclear), "of other names", store)
@@ -317,10 +317,10 @@ def _class_in_name(name: str) -> str:
 
 def _passed_over(count: int, where: str, store: Store) -> str:
     """What of the data is not in the table, as an addition to the layout."""
-    notes = [f"{talk.files(count)} {where} passed over"] if count else []
+    notes = [f"{counted(count, 'file')} {where} passed over"] if count else []
     if store.skipped:
         name, reason = store.skipped[0]
-        notes.append(f"{talk.files(len(store.skipped))} left out, such as {name}: {reason}")
+        notes.append(f"{counted(len(store.skipped), 'file')} left out, such as {name}: {reason}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
@@ -328,7 +328,7 @@ def _nothing_in(what: object, store: Store) -> str:
     if not store.skipped:
         return f"{what} is empty"
     name, reason = store.skipped[0]
-    return f"{what} holds nothing that can be read ({talk.files(len(store.skipped))} left out, such as {name}: {reason})"
+    return f"{what} holds nothing that can be read ({counted(len(store.skipped), 'file')} left out, such as {name}: {reason})"
 
 
 def _refuse_twins(names: Iterable[str], what: str) -> None:

@@ -46,7 +46,7 @@ _COMPRESSED: dict[bytes, type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
-_NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
+_NOT_PICTURES = {"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"}
 
 
 class Store(Protocol):

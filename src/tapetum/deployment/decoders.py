@@ -24,6 +24,7 @@ import numpy as np
 
 from tapetum.data.decode import BadPicture
 from tapetum.data.prepare import Preprocessing, decode_reduced, fit
+from tapetum.deployment.batching import Gone
 from tapetum.deployment.limits import Limits
 from tapetum.inference.answers import Answering
 
@@ -61,13 +62,17 @@ class Decoders:
         for _ in range(self._count):
             self._idle.put_nowait(await self._new())
 
-    async def square(self, data: bytes) -> np.ndarray:
+    async def square(self, data: bytes, gone: Callable[[], bool] = lambda: False) -> np.ndarray:
         """The uint8 square (side, side, 3) of an encoded picture.
 
         Raises:
             BadPicture: the bytes are no picture that can be read, or it cost more than the limits allow.
+            Gone: `gone` said so before its turn came.
         """
         decoder = await self._idle.get()
+        if gone():
+            self._idle.put_nowait(decoder)
+            raise Gone
         try:
             kind, answer = await decoder.ask(data)
         except (EOFError, OSError, TimeoutError):

@@ -176,7 +176,7 @@ def export_onnx(
 
     cost = None
     if int8:
-        say(f"measuring the activations of {CALIBRATING} training pictures, for int8")
+        say(f"measuring the activations of up to {CALIBRATING} training pictures, for int8")
         content, cost = _int8(run, place, classifier, plain, model, (own, samples, found), len(content), max_loss)
     write_atomically(path, lambda file: file.write(content))
     return Exported(path, len(content), agreement, cost)

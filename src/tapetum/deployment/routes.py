@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
 from typing import Any
 
@@ -75,6 +75,7 @@ def create_app(service: Service, token: str = "") -> Guard:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Gone, _hung_up)
+    app.add_exception_handler(Exception, _broken)  # the traceback goes to the log
     return Guard(app, service, token, route_paths(app))
 
 
@@ -88,8 +89,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         is 200 all the same. `model` is the SHA-256 of the model's file.
         """
         pictures = await _received(request)
-        state = request.scope["state"]
-        answers = await service.predict(pictures, lambda: state.get("gone", False))
+        answers = await service.predict(pictures, _hangs_up(request))
         found = {"model": service.model["model"], "answers": answers}
         if not each and all("error" in answer for answer in answers):
             reason = answers[0]["error"]["message"]
@@ -104,7 +104,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         if len(pictures) > 1:
             raise HTTPException(400, f"{len(pictures)} pictures: expected one.")
         try:
-            return Response(await service.explain(pictures[0][1], label), media_type="image/png")
+            return Response(await service.explain(pictures[0][1], label, _hangs_up(request)), media_type="image/png")
         except BadPicture as reason:
             raise HTTPException(422, f"this is not a picture that can be read: {reason}") from reason
 
@@ -208,6 +208,16 @@ async def _refused(request: Request, refusal: Any) -> Response:
 async def _invalid(request: Request, reason: Any) -> Response:
     names = ", ".join(sorted({str(each["loc"][-1])[:80] for each in reason.errors()}))
     return failure(HTTPException(400, f"{names}: not what /openapi.json expects."))
+
+
+def _hangs_up(request: Request) -> Callable[[], bool]:
+    """Whether who asked has hung up, to be asked again and again (connections.py notes it)."""
+    state = request.scope["state"]
+    return lambda: state.get("gone", False)
+
+
+async def _broken(request: Request, reason: Exception) -> Response:
+    return Json(error(500, "a bug: the server's log has it. The next request is answered all the same."), 500)
 
 
 async def _hung_up(request: Request, reason: Exception) -> Response:

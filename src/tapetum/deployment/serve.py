@@ -76,7 +76,9 @@ def _listening(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError, OverflowError) as error:
         raise UserError(f"--host {host} --port {port} is no address ({error}). Expected such as 127.0.0.1 and 8000.") from error
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows the same option would let a second server take the port.
+        option = socket.SO_REUSEADDR if os.name == "posix" else socket.SO_EXCLUSIVEADDRUSE  # type: ignore[attr-defined]
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
         sock.bind(address)
         sock.listen(2048)
     except OSError as error:
@@ -159,7 +161,8 @@ def _supervise(serving: Serving, sock: socket.socket, token: str, made: bool) ->
         worker.start()
         return worker
 
-    workers = {start(announce=n == 0): time.monotonic() for n in range(serving.workers)}
+    speaker = start(announce=True)
+    workers = {worker: time.monotonic() for worker in (speaker, *(start() for _ in range(1, serving.workers)))}
     code = soon = 0
     while not stop.is_set() and not code:
         ended = multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=0.2)
@@ -174,7 +177,9 @@ def _supervise(serving: Serving, sock: socket.socket, token: str, made: bool) ->
                 code = UserError.exit_code if worker.exitcode == UserError.exit_code else 1
                 break
             print(f"tapetum: worker {worker.pid} ended ({worker.exitcode}); another one takes its place", file=sys.stderr)
-            workers[start()] = time.monotonic()
+            another = start(announce=worker is speaker)  # where it can be reached may not have been told yet
+            speaker = another if worker is speaker else speaker
+            workers[another] = time.monotonic()
     sock.close()  # the workers take the last who stand at it
     for worker in workers:
         worker.terminate()
@@ -221,10 +226,15 @@ def _announce(serving: Serving, sock: socket.socket, model: dict[str, Any], made
     print("stop:     Ctrl-C", flush=True)
 
 
+# What macOS lets a process open at most, whatever else it says (OPEN_MAX).
+_MAC_FILES = 10_240
+
+
 def _more_files() -> None:
     """As many open connections as the system lets us have."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        wanted = min(most, _MAC_FILES) if sys.platform == "darwin" else most  # which says "unlimited", and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 import tapetum
 from tapetum.data.decode import BadPicture
 from tapetum.data.reading import num_cores
-from tapetum.deployment.batching import Batcher, Gone, Places
+from tapetum.deployment.batching import Batcher, Places
 from tapetum.deployment.decoders import Decoders, preparation
 from tapetum.deployment.heat import heat_of
 from tapetum.deployment.limits import Limits
@@ -48,10 +48,11 @@ class Service:
         answerer.get_ready()
         # In a standing queue every core has a picture, and one more is ready: by Little's law nobody waits for long then.
         self._places = Places(queue, cores + 1) if queue else Places(_QUEUE, cores + 1, _BURST_SECONDS)
+        self._most = min(limits.pictures, self._places.most)
         self._batcher = Batcher(self._compute, limits.batch)
         self._batcher.on_batch = self.metrics.batch.observe
         self._decoders = Decoders(preparation(answerer), cores, limits, type(answerer).__module__)
-        self.model = _described(answerer, _fingerprint(run), reject, self.heat is not None, limits)
+        self.model = _described(answerer, _fingerprint(run), reject, self.heat is not None, limits, self._most)
 
     async def start(self) -> None:
         """Get ready: the decoders, and one prediction from bytes to answer, so that the first who asks waits for nothing."""
@@ -84,13 +85,17 @@ class Service:
         Raises:
             HTTPException: there is no place for them now.
         """
-        most = min(self.limits.pictures, self._places.most)
-        if len(pictures) > most:
-            raise HTTPException(413, f"{len(pictures)} pictures in one request: expected {most} or fewer.")
+        if len(pictures) > self._most:
+            raise HTTPException(413, f"{len(pictures)} pictures in one request: expected {self._most} or fewer.")
         with _Stay(self, len(pictures)):
-            return list(await asyncio.gather(*(self._answer(name, data, gone) for name, data in pictures)))
+            # Who hangs up keeps the places until the last of the pictures that were begun is done.
+            found = await asyncio.gather(*(self._answer(name, data, gone) for name, data in pictures), return_exceptions=True)
+        answers = [each for each in found if not isinstance(each, BaseException)]
+        if len(answers) < len(found):
+            raise next(each for each in found if isinstance(each, BaseException))
+        return answers
 
-    async def explain(self, data: bytes, label: str | None) -> bytes:
+    async def explain(self, data: bytes, label: str | None, gone: _Gone) -> bytes:
         """A PNG that shows where the network saw `label`, or what it answers.
 
         Raises:
@@ -102,17 +107,15 @@ class Service:
         if label is not None and label not in classes:
             raise HTTPException(400, f"no class is called {label[:80]!r}: GET /v1/model names them.")
         with _Stay(self, 1):
-            square = await self._decoders.square(data)
+            square = await self._decoders.square(data, gone)
             if label is None:
-                probabilities_K, _ = await self._batcher.answer(square)
+                probabilities_K, _ = await self._batcher.answer(square, gone)
                 label = classes[int(probabilities_K.argmax())]
             return await self._batcher.alone(self.heat, square, classes.index(label))
 
     async def _answer(self, name: str, data: bytes, gone: _Gone) -> dict[str, Any]:
         try:
-            if gone():
-                raise Gone
-            square = await self._decoders.square(data)
+            square = await self._decoders.square(data, gone)
             probabilities_K, familiarity = await self._batcher.answer(square, gone)
         except BadPicture as reason:
             self.metrics.pictures.labels("unreadable").inc()
@@ -162,7 +165,7 @@ def _fingerprint(run: Path) -> str:
     return hashlib.sha256((run / MODEL_FILE if run.is_dir() else run).read_bytes()).hexdigest()
 
 
-def _described(answerer: Answering, sha256: str, reject: float, explains: bool, limits: Limits) -> dict[str, Any]:
+def _described(answerer: Answering, sha256: str, reject: float, explains: bool, limits: Limits, most: int) -> dict[str, Any]:
     """What a client should know of the model. Paths and settings of its training are nobody's business."""
     about = answerer.about
     return {
@@ -174,5 +177,5 @@ def _described(answerer: Answering, sha256: str, reject: float, explains: bool, 
         "reject": reject,
         "explains": explains,
         "tapetum": tapetum.__version__,
-        "limits": {"bytes": limits.body_bytes, "pixels": limits.pixels, "pictures": limits.pictures},
+        "limits": {"bytes": limits.body_bytes, "pixels": limits.pixels, "pictures": most},
     }

@@ -17,14 +17,12 @@ _FOLDS = 5
 
 
 def fit_temperature(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> float:
-    """The temperature T with which p^(1/T), divided by its sum, has the least log-loss; 1 where there are too few pictures.
+    """The temperature T with which p^(1/T), divided by its sum, has the least log-loss; of less than `LEAST` pictures chance.
 
     One view's p^(1/T) is the softmax of its logits over T (Guo et al. 2017, "On calibration of modern neural networks",
     section 4.2); for several views or networks it is their mean that is tempered. Which class is the most probable, and so the
     accuracy, does not change.
     """
-    if len(labels_N) < LEAST:
-        return 1.0
     found = minimize_scalar(
         lambda logarithm: log_loss(labels_N, temper(probabilities_NK, np.exp(logarithm))),
         bounds=(np.log(_COLDEST), np.log(_HOTTEST)),

@@ -77,8 +77,12 @@ def compare(
     """Compare two runs on labelled pictures; those that either was trained on are left out.
 
     Args:
-        run_a, run_b: run folders, model or ONNX files with the same classes.
-        data, numbers, batch, on: as for `evaluate`.
+        run_a: a run folder, or a model or ONNX file.
+        run_b: another one with the same classes.
+        data: as for `evaluate`, and so are `numbers`, `batch` and `on`.
+        numbers: a range of file numbers such as "251-1000", or "all".
+        batch: pictures computed at once.
+        on: the device to compute on.
 
     Raises:
         UserError: no such run or data, other classes, or no picture that neither was trained on.
@@ -122,7 +126,10 @@ def paired_difference(both: int, first: int, second: int, neither: int) -> Estim
     """The difference of two shares of the same n cases and its 95 % interval.
 
     Args:
-        both, first, second, neither: cases with both, with only the first, with only the second, and with neither.
+        both: cases with both.
+        first: cases with the first alone.
+        second: cases with the second alone.
+        neither: cases with neither.
 
     Source: R. G. Newcombe, Improved confidence intervals for the difference between binomial proportions based on paired data,
     Statistics in Medicine 17 (1998), 2635-2650, method 10.

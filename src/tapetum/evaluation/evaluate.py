@@ -34,6 +34,8 @@ class Evaluation:
     """With `reject`, the share of the pictures that got an answer; the metrics are of these."""
     strangers: Estimate | None = None
     """With `reject`, the share of the pictures of no class that were called "neither"."""
+    labels: tuple[str, ...] = ()
+    """What the pictures of `predictions` are: a class, or "neither"."""
 
     def text(self) -> str:
         """The evaluation for a terminal."""
@@ -80,7 +82,8 @@ def evaluate(
     """Evaluate the classifier of `run` on the labelled pictures of `data`.
 
     Args:
-        run: a run folder, or a model or ONNX file (which does not know the pictures that it was trained on).
+        run: a run folder, or a model or ONNX file (which knows the pictures that it was trained on where the run's splits.csv
+            lies beside it).
         data: any layout that training takes. Data with a test part are judged on it, else with a validation part on that.
         numbers: a range of file numbers such as "251-1000", or "all".
         batch: pictures computed at once.
@@ -92,8 +95,9 @@ def evaluate(
         UserError: no such run or data, or a class that the classifier does not know.
     """
     found = judged_on(run, data, numbers, batch, on, reject)
+    labels = tuple(found.predictions.classes[k] if k >= 0 else NEITHER for k in found.labels)
     if not reject:
-        return _judge(found.labels, found.predictions, found.seen, found.note)
+        return dataclasses.replace(_judge(found.labels, found.predictions, found.seen, found.note), labels=labels)
     known, silent = found.labels >= 0, np.array([label == NEITHER for label in found.predictions.labels])
     fair = known & (~found.seen if not found.seen[known].all() else True)
     if not (fair & ~silent).any():
@@ -105,6 +109,7 @@ def evaluate(
     judged = _judge(found.labels[rows], found.predictions.select(rows), found.seen[rows], found.note)
     return dataclasses.replace(
         judged,
+        labels=labels,
         predictions=found.predictions,
         answered=wilson(int((fair & ~silent).sum()), int(fair.sum())),
         strangers=wilson(int((~known & silent).sum()), int((~known).sum())) if not known.all() else None,
@@ -165,7 +170,7 @@ def _class_index(names: tuple[str, ...], known: tuple[str, ...], strangers: bool
         elif strangers and name == NEITHER:
             numbers.append(-1)
         else:
-            hint = " With --reject it is told apart." if name == NEITHER else did_you_mean(name, known)
+            hint = " tapetum evaluate --reject tells it apart." if name == NEITHER else did_you_mean(name, known)
             raise UserError(
                 f"class '{name}' of the data was not in the training, which knew {', '.join(known)}.{hint} Rename the class or "
                 "leave it out."
@@ -174,8 +179,16 @@ def _class_index(names: tuple[str, ...], known: tuple[str, ...], strangers: bool
 
 
 def _seen(run: Path, predictions: Predictions) -> np.ndarray:
-    """Which of the predicted pictures the run was trained on, by the content of their files."""
-    table = (run if run.is_dir() else run.parent) / "splits.csv"
-    parts = contents(table.parent).values() if table.exists() else ()
+    """Which of the predicted pictures the run was trained on, by the content of their files.
+
+    A file knows by the table that lies beside it; one of another program there is none of its business.
+    """
+    folder = run if run.is_dir() else run.parent
+    try:
+        parts = contents(folder).values() if (folder / "splits.csv").exists() else ()
+    except UserError:
+        if (folder / "settings.toml").exists():
+            raise
+        parts = ()
     trained = {digest for part, digest in parts if part == "train"}
     return np.array([digest in trained for digest in predictions.sha256], bool)

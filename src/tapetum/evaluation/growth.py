@@ -59,7 +59,7 @@ class Law:
     """The sizes that it was fitted to."""
 
     def error(self, size: int) -> Estimate:
-        """The expected error of a training on `size` pictures, with its 95 % interval; n: trainings behind the law."""
+        """The expected error of a training on `size` pictures, with its 95 % interval; n: sizes that the law was fitted to."""
         return self._estimate(_at((self.a, self.b, self.c), size), _at(self.draws_B3.T, size))
 
     def gain(self, size: int, more: int) -> Estimate:

@@ -157,10 +157,11 @@ def predict_samples(classifier: Answering, samples: Samples, batch: int = BATCH,
     )
 
 
-def write_predictions(predictions: Predictions, path: Path) -> None:
+def write_predictions(predictions: Predictions, path: Path, labels: Sequence[str] = ()) -> None:
     """Write the predictions as CSV, with the columns of `Predictions.frame`; no cell of it is a formula.
 
-    A path that ends in .parquet gets Parquet: the same columns, with the texts as they are.
+    A path that ends in .parquet gets Parquet: the same columns, with the texts as they are. With `labels`, what the pictures
+    are, these stand in the column "label" of the CSV and the answers in "predicted", as in the predictions.csv of a run.
     """
     if path.suffix == ".parquet":
         refuse_without_parquet()
@@ -169,6 +170,8 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         write_atomically(path, lambda file: frame.to_parquet(file, index=False))
         return
     columns = predictions.columns()
+    if labels:
+        columns = {"path": columns.pop("path"), "label": list(labels), "predicted": columns.pop("label"), **columns}
     # Python writes a float64 so that it reads back as the same number: a CSV compares to the bit.
     rows = [[*row, ""] for row in zip(*columns.values(), strict=True)]
     lost = [[name, *[""] * (len(columns) - 1), reason] for name, reason in predictions.unreadable]

@@ -19,10 +19,13 @@ class Album:
         """Look at `data`, or at the `samples` at hand, or where they came from; `sha256`: of each file, by name.
 
         If they came from an address, they are fetched only if `data` names it.
+
+        Raises:
+            UserError: there are no pictures in `data`, or none of the run's.
         """
         self.missing = ""
         """Why there are no pictures at all; empty where there are."""
-        self._sha256, self._places = sha256, {}
+        self._sha256, self._places, named = sha256, {}, data is not None
         try:
             if samples is None:
                 if data is None and not origin:
@@ -32,12 +35,16 @@ class Album:
                 data = data or Path(origin)
                 samples = find_samples(data)
         except UserError as error:
+            if named:
+                raise
             self.missing = str(error)
             return
         self._samples = samples
         self._places = {name: i for i, name in enumerate(self._samples.names)}
         if not self._places.keys() & sha256.keys():
             self.missing = f"{self._samples.origin} holds none of the run's pictures."
+            if named:
+                raise UserError(f"{self.missing} Expected the folder, archive or address that it was trained on.")
 
     def picture(self, name: str) -> np.ndarray | None:
         """The decoded picture (uint8 RGB); None where it is gone, or another file has its name now."""

@@ -223,10 +223,10 @@ def _exciting(
 ) -> Shown:
     """The pictures that excite a unit most, side by side, with the place where they do."""
     network = members_of(classifier.network)[0]
-    excited_N = excitements(network, inputs_NCHW, call.layer)[:, number]
+    excited_N = excitements(network, inputs_NCHW, call.layer, call.before)[:, number]
     rows = np.argsort(-excited_N, kind="stable")[:_EXCITING]
     views = [heat.shown(pictures[i], classifier.preprocessing) for i in rows]
-    heats = unit_heat(network, inputs_NCHW[torch.from_numpy(rows.copy())], call.layer, number)
+    heats = unit_heat(network, inputs_NCHW[torch.from_numpy(rows.copy())], call.layer, number, call.before)
     if heats is not None:
         views = [heat.painted(view, each) for view, each in zip(views, heats, strict=True)]
     gap = np.full((views[0].shape[0], 6, 3), 255, np.uint8)

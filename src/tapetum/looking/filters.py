@@ -28,24 +28,6 @@ def colour_share(filters_OCHW: np.ndarray) -> np.ndarray:
     return (colour_OCHW**2).sum((1, 2, 3)) / np.maximum((filters_OCHW**2).sum((1, 2, 3)), np.finfo(float).tiny)
 
 
-def permutation_test(values: np.ndarray, in_first: np.ndarray, seed: int = 0, tries: int = 10_000) -> tuple[float, float]:
-    """The difference between the means of two groups, and how often chance alone makes one as large (two-sided p).
-
-    Args:
-        values: (N,) what was measured.
-        in_first: (N,) bool, which belong to the first group.
-        seed: of the random regroupings.
-        tries: how many of them.
-    """
-
-    def difference(group: np.ndarray) -> float:
-        return float(values[group].mean() - values[~group].mean())
-
-    found, rng = difference(in_first), np.random.default_rng(seed)
-    as_large = sum(abs(difference(rng.permutation(in_first))) >= abs(found) - 1e-12 for _ in range(tries))
-    return found, (as_large + 1) / (tries + 1)
-
-
 def filter_grid(columns: Sequence[np.ndarray], titles: Sequence[str], path: Path, per_row: int = 16) -> Path:
     """Draw RGB filters (O, 3, H, W) into a PNG, each group under its title, the most colourful first, else in their order.
 

@@ -21,7 +21,7 @@ from tapetum.errors import UserError
 from tapetum.inference.familiarity import members_of
 from tapetum.models.summary import last_convolution
 
-# Sides of a window that covers a part, in a picture; steps in a window; pictures with a covered part that are computed at once.
+# Sides of a window that covers a part, in a picture; steps in a window; pictures that are computed at once.
 _WINDOWS, _STEPS, _AT_ONCE = 6, 2, 32
 # Heat is painted in these colours, over a picture that is paled so that they show; the hottest place hides this much of it.
 _COLOURS, _MOST_OPAQUE = "inferno", 0.75
@@ -67,7 +67,11 @@ def gradcam(network: torch.nn.Module, inputs_BCHW: torch.Tensor, classes: Sequen
     Raises:
         UserError: captum is not installed, or the network has no convolution with more than one place.
     """
-    members = [_gradcam_of(member, inputs_BCHW, classes) for member in members_of(network)]
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(inputs_BCHW), _AT_ONCE)]
+    members = [
+        np.concatenate([_gradcam_of(member, inputs_BCHW[part], classes[part]) for part in parts])
+        for member in members_of(network)
+    ]
     return np.mean([each / np.maximum(each.max((1, 2), keepdims=True), np.finfo(np.float32).tiny) for each in members], axis=0)
 
 

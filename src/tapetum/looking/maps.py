@@ -86,23 +86,29 @@ def find_unit(network: torch.nn.Module, input_CHW: torch.Tensor, text: str) -> t
 
 
 @torch.no_grad()
-def excitements(network: torch.nn.Module, inputs_NCHW: torch.Tensor, layer: str) -> np.ndarray:
-    """How much each picture excites each unit of a layer (N, M): the largest number in its map, or the unit's own number."""
+def excitements(network: torch.nn.Module, inputs_NCHW: torch.Tensor, layer: str, before: int = 0) -> np.ndarray:
+    """How much each picture excites each unit of a layer (N, M): the largest number in its map, or the unit's own number.
+
+    Of a layer that is at work several times, that after `before` times.
+    """
     found = []
     with _heard(network, layer) as heard:
         for batch_BCHW in inputs_NCHW.split(_BATCH):
             network(batch_BCHW)
-            output = heard.pop()
+            output = heard[before]
+            heard.clear()
             found.append(output.flatten(2).amax(2) if output.ndim > 2 else output)
     return torch.cat(found).cpu().numpy()
 
 
 @torch.no_grad()
-def unit_heat(network: torch.nn.Module, inputs_BCHW: torch.Tensor, layer: str, number: int) -> np.ndarray | None:
+def unit_heat(
+    network: torch.nn.Module, inputs_BCHW: torch.Tensor, layer: str, number: int, before: int = 0
+) -> np.ndarray | None:
     """Where pictures excite a unit (B, H, W), 0 to 1 of each picture's largest number; None for a unit that has no places."""
     with _heard(network, layer) as heard:
         network(inputs_BCHW)
-        output = heard.pop()
+        output = heard[before]
     if output.ndim != 4:
         return None
     maps_BHW = output[:, number].clamp(min=0)

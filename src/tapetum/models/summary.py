@@ -26,6 +26,8 @@ class Call:
     """Kind and running number, as in the notes: "Conv2d-1"."""
     layer: str
     """What the network calls it: "conv1"."""
+    before: int
+    """How often the same layer was at work before."""
     module: nn.Module
     inputs: tuple[torch.Tensor, ...]
     """What came in; of tensors that the network changes later, what they are then."""
@@ -117,7 +119,8 @@ def follow(network: nn.Module, images_BCHW: torch.Tensor) -> list[Call]:
 
     def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, name: str) -> None:
         # A copy: the next layer may work in place.
-        calls.append(Call(f"{type(layer).__name__}-{len(calls) + 1}", name, layer, inputs, output.clone()))
+        before = sum(call.module is layer for call in calls)
+        calls.append(Call(f"{type(layer).__name__}-{len(calls) + 1}", name, before, layer, inputs, output.clone()))
 
     layers = [(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
     handles = [
@@ -233,6 +236,8 @@ def _floored(exact: float, after: int) -> str:
 
 
 def _multiply_adds(layer: nn.Module, output: torch.Tensor) -> int:
-    """Every weight of a convolution meets every place of its output once; a linear layer has one place."""
+    """Every weight meets every place of the output once: a convolution has them last, a linear layer before its features."""
     weight = getattr(layer, "weight", None)
-    return weight.numel() * math.prod(output.shape[2:]) if weight is not None and weight.ndim >= 2 else 0
+    if weight is None or weight.ndim < 2:
+        return 0
+    return weight.numel() * math.prod(output.shape[1:-1] if isinstance(layer, nn.Linear) else output.shape[2:])

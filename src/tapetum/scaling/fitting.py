@@ -23,7 +23,7 @@ from tapetum.data.sources import find_samples
 from tapetum.data.splits import numbers_range
 from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
-from tapetum.files import refuse_inside, write_csv
+from tapetum.files import named_after, refuse_inside
 from tapetum.inference.answers import BATCH
 from tapetum.inference.classifier import probabilities
 from tapetum.talk import say_nothing
@@ -54,6 +54,7 @@ def find(data: str | Path | Samples, settings: Settings, say: Callable[[str], No
         ("members", settings.members if settings.members > 1 else "", "each training has one network here"),
         ("split notes", settings.split == "notes", "the pictures are split anew here"),
         (f"recipe {settings.recipe}", settings.recipe != "auto", "only the automatic recipe suits any number of pictures"),
+        ("keep best", settings.keep == "best", "the pictures that judge do not choose the epoch"),
         ("weights", settings.weights, "networks begin untrained here"),
     ):
         if value:
@@ -120,7 +121,7 @@ def fit(
         seconds: what it may take.
 
     Raises:
-        UserError: it diverged, or the time was up before the first step.
+        UserError: it diverged.
         tapetum.training.signals.Interrupted: Ctrl-C.
     """
     where, samples = device.choose(settings.device), table.samples
@@ -156,8 +157,7 @@ def own_folder(data: Path | str, out: str | Path | None, suffix: str, mark: str,
     Raises:
         UserError: it lies among the pictures, is a file, or holds something else.
     """
-    name = data.resolve().name if isinstance(data, Path) else data.rstrip("/").rpartition("/")[2]
-    folder = Path("runs") / f"{name.split('.')[0] or 'run'}-{suffix}" if out is None else Path(out)
+    folder = Path("runs") / f"{named_after(data)}-{suffix}" if out is None else Path(out)
     if isinstance(data, Path):  # an address has no folder to spare
         refuse_inside(folder, data, f"{what} folder")
     if folder.exists() and not folder.is_dir():
@@ -166,13 +166,6 @@ def own_folder(data: Path | str, out: str | Path | None, suffix: str, mark: str,
     if content and mark not in content:
         raise UserError(f"{folder} holds files of another kind: a {what} needs a folder of its own. Choose another --out.")
     return folder
-
-
-def write_left_out(folder: Path, table: Table) -> None:
-    """left_out.csv: the files that gave no picture, with the reason; only if there are any."""
-    samples, reasons = table.pictures.samples, table.pictures.reasons
-    if reasons:
-        write_csv(folder / "left_out.csv", ["path", "reason"], ((samples.names[i], reasons[i]) for i in reasons))
 
 
 def _fresh(recipe: Recipe, classes: int, settings: Settings, seed: int) -> torch.nn.Module:

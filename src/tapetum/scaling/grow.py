@@ -30,9 +30,9 @@ from tapetum.data.table import Table
 from tapetum.errors import UserError
 from tapetum.evaluation.growth import Growth, Point, growth
 from tapetum.evaluation.metrics import majority_baseline
-from tapetum.files import append_line, write_csv, write_text
+from tapetum.files import append_line, end_line, write_csv, write_text
 from tapetum.looking.growing import write_growth
-from tapetum.runfolder import claim
+from tapetum.runfolder import claim, write_left_out
 from tapetum.scaling import fitting
 from tapetum.talk import duration, say_to_stderr
 from tapetum.training import recipes
@@ -108,7 +108,7 @@ def grow(
     folder = fitting.own_folder(samples.origin, out, "grow", _PLAN, "growth")
     with claim(folder):
         plan, table = _plan(folder, samples, tuple(sorted(set(sizes))), seeds, settings, say)
-        fitting.write_left_out(folder, table)
+        write_left_out(folder, table)
         deadline = begun + 60 * _minutes(settings) - _RESERVE_SECONDS
         points = _points(folder, plan, table, seeds, settings, deadline, say)
         test = table.samples.splits == "test"
@@ -143,7 +143,7 @@ def _plan(
         raise UserError(
             f"{folder} holds a growth of other pictures or settings: expected the same. Use another --out, or remove it."
         )
-    count = round(len(samples) * (1 - (settings.test or TEST)))
+    count = max(1, round(len(samples) * (1 - (settings.test or TEST))))
     if (samples.splits == "test").any():
         count = int((samples.splits != "test").sum())
     asked = sizes or _halves(count, len(samples.classes))
@@ -228,6 +228,7 @@ def _points(
 ) -> list[Point]:
     """All trainings, those of an earlier sitting included: seed by seed, so that one that is cut short leaves whole curves."""
     done = _finished(folder)
+    end_line(folder / _TRAININGS)
     works = [(seed, size) for seed in range(settings.seed, settings.seed + seeds) for size in plan.sizes]
     judges_N = table.samples.splits == "test"
     for seed, size in works:

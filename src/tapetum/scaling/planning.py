@@ -69,6 +69,11 @@ class Plan:
         return dataclasses.replace(changed, epochs=REPORTS * max(1, round(epochs / REPORTS)), keep="last")
 
 
+def minutes(settings: Settings) -> float:
+    """The budget of a search: what was given, or an hour."""
+    return MINUTES if settings.minutes == "auto" else settings.minutes
+
+
 def _area(recipe: Recipe) -> float:
     return recipe.size**2 * mean_area(recipe)
 
@@ -91,7 +96,8 @@ def space(recipe: Recipe, settings: Settings, count: int, whole: bool) -> dict[s
         found["crop_area"] = {"options": sorted({0.2, 0.35, 0.5, 0.7, recipe.crop_area})}
     if whole:
         found["turn"] = {"options": sorted({0.0, 0.25, 0.5, recipe.turn})} if recipe.flip == "on" else {}
-        sizes = {recipe.size, *(16 * round(recipe.size * times / 16) for times in (0.75, 1.25))}
+        times = (0.75, 1.25) if settings.start_size == "auto" else ()  # a side to grow from was named for this size
+        sizes = {recipe.size, *(16 * round(recipe.size * each / 16) for each in times)}
         found["size"] = {"options": sorted(size for size in sizes if models.fits(recipe.model, size))}
     found = {name: each for name, each in found.items() if getattr(settings, name) == "auto"}
     return {name: each for name, each in found.items() if each and len(each.get("options", (1, 2))) > 1}
@@ -150,10 +156,10 @@ def plan(folder: Path, table: Table, default: Default, folds: int, settings: Set
         need = max(
             (folds * least * fold_epoch + RESERVE_SECONDS) / (1 - 2 * _FINAL), (_BESIDE_SECONDS + least * epoch) / _FINAL
         )
-        minutes = MINUTES if settings.minutes == "auto" else settings.minutes
-        needed = np.ceil(1.1 * (need + 60 * minutes - seconds) / 6) / 10  # what has gone until here goes next time, too
+        given = minutes(settings)
+        needed = np.ceil(1.1 * (need + 60 * given - seconds) / 6) / 10  # what has gone until here goes next time, too
         raise UserError(
-            f"minutes {minutes:g} are too short for one trial of {folds} folds and two final trainings: about {needed:g} or "
+            f"minutes {given:g} are too short for one trial of {folds} folds and two final trainings: about {needed:g} or "
             f"more are needed with {recipe.model} at {recipe.size} px. Raise --minutes."
         )
     epochs = max(least, min(recipe.epochs, int(share / _TRIALS / fold_epoch)))

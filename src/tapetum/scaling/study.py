@@ -136,6 +136,7 @@ def plan_of(study: "Study") -> Plan:
 def equip(study: "Study", seed: int | None) -> None:
     """Give the study its sampler and pruner; they live in the process, not in the storage."""
     optuna = library()
+    seed = None if seed is None else seed % 2**32  # numpy's, which Optuna takes, go no further
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=8, multivariate=True, seed=seed)
     study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REPORTS)
 

@@ -44,6 +44,7 @@ from tapetum.files import write_csv, write_text
 from tapetum.inference.predict import Predictions
 from tapetum.looking.tuning import Search, Tried, write_search
 from tapetum.run import train
+from tapetum.runfolder import write_left_out
 from tapetum.scaling import fitting, planning, study
 from tapetum.scaling.planning import Plan
 from tapetum.talk import duration, say_nothing, say_to_stderr
@@ -125,7 +126,7 @@ def tune(
     study.library()
     samples = fitting.find(data, settings, say)
     folder = fitting.own_folder(samples.origin, out, "tune", _MARK, "search")
-    deadline = begun + 60 * (planning.MINUTES if settings.minutes == "auto" else settings.minutes)
+    deadline = begun + 60 * planning.minutes(settings)
     found, plan, table = _joined(samples, folder, storage, name, settings, deadline, say)
     with _lead(folder) as alone:
         leads = alone and plan.home == planning.home(folder)
@@ -170,7 +171,7 @@ def _joined(
     write_text(folder / _MARK, json.dumps({"study": name}, ensure_ascii=False) + "\n")
     if done := sum(trial.state.name != "WAITING" for trial in found.trials):
         say(f"joined the study '{name}', which has {done} trials")
-    fitting.write_left_out(folder, table)
+    write_left_out(folder, table)
     return found, plan, table
 
 
@@ -303,8 +304,8 @@ def _final(
     best = Search.best_of(tried)
     if best is None:
         raise UserError(
-            f"no trial has finished in {settings.minutes} minutes: expected one, the default's. The same command goes on, best "
-            "with more --minutes."
+            f"no trial has finished in {planning.minutes(settings):g} minutes: expected one, the default's. The same command "
+            "goes on, best with more --minutes."
         )
     default = _run(folder / "default", plan, table, {}, settings, say)
     if best.default or best.values == plan.default():

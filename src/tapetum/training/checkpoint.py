@@ -58,6 +58,8 @@ class State:
     average: Average
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    """Scales the losses of half precision; one that is switched off leaves them as they are."""
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     """Copies of the best epoch's weights; empty before the first epoch has ended."""
 
@@ -88,7 +90,7 @@ def _save(folder: Path, state: State, identity: dict[str, Any]) -> None:
             f"after step {state.progress.step:,} the network holds numbers that are not finite: the training has diverged. "
             "Use a lower --lr; earlier checkpoints are untouched."
         )
-    about = {"progress": dataclasses.asdict(state.progress), "identity": identity}
+    about = {"progress": dataclasses.asdict(state.progress), "scaler": state.scaler.state_dict(), "identity": identity}
     tensorfile.save(folder / f"state-{state.progress.step:09d}.safetensors", tensors, about)
     for old in _files(folder)[:-_KEPT]:
         old.unlink(missing_ok=True)
@@ -127,6 +129,8 @@ def restore(folder: Path, state: State, identity: dict[str, Any]) -> None:
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": optimizer_state})
     _match_strides(state.optimizer)
     state.progress = Progress(**about["progress"])
+    if about.get("scaler") and state.scaler.is_enabled():
+        state.scaler.load_state_dict(about["scaler"])
     state.best = part("best/")
 
 

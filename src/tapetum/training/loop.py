@@ -2,7 +2,7 @@
 
 Every epoch has a training phase and a validation phase (of hundreds of short epochs only every few have). The loss of an epoch
 is the mean over its pictures: each batch's mean loss counts as often as the batch has pictures, since the last batch may be
-smaller. Validation goes through `inference.probabilities`, the code that predicts, with the averaged weights where there are
+smaller. Validation goes through `inference.classifier`, the code that predicts, with the averaged weights where there are
 any. What is random is a function of the seed, the epoch and the step, so a training that is interrupted goes on to the same
 result, to the bit. One that does not learn begins again, more carefully.
 
@@ -95,7 +95,9 @@ def fit(
         keep_freed_memory()
     recipe = task.recipe
     fresh = copy.deepcopy(network.state_dict()) if recipe.rescue == "on" else {}
-    state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe, task.fast))
+    # Half precision that is switched off is a scaler that is switched off, not another way through the step.
+    scaler = torch.amp.GradScaler(task.device.type, enabled=task.mixed and task.device.type == "cuda")
+    state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe, task.fast), scaler=scaler)
     watch_strides(state.optimizer)
     if resume:
         checkpoint.restore(task.folder, state, task.identity)
@@ -103,8 +105,6 @@ def fit(
             log(entry)
         if not state.progress.stopped:
             say(f"resumed in epoch {state.progress.epoch + 1} of {recipe.epochs}, after step {state.progress.step:,}")
-    # Half precision that is switched off is a scaler that is switched off, not another way through the step.
-    scaler = torch.amp.GradScaler(task.device.type, enabled=task.mixed and task.device.type == "cuda")
     progress, clock = state.progress, _Clock(task, state.progress)
     saved_at, said_at = time.monotonic(), -math.inf
     # Where the last epoch counts, validation only informs, and need not take the time of many short epochs.
@@ -116,7 +116,7 @@ def fit(
         while progress.epoch < recipe.epochs and not progress.stopped:
             network.train()
             for batch, done in _epoch(task, progress, clock):
-                _step(task, state, scaler, batch, done, team)
+                _step(task, state, batch, done, team)
                 clock.tick()
                 bar.update()
                 if signal_number := int(processes.most(stop.signal_number)):
@@ -193,7 +193,7 @@ def _epoch(task: Task, progress: Progress, clock: _Clock) -> Iterator[tuple[Batc
         progress.epoch, progress.size = progress.epoch + 1, 0
 
 
-def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, done: float, team: Team) -> None:
+def _step(task: Task, state: State, batch: Batch, done: float, team: Team) -> None:
     """One training step: forward, backward, update; its loss and hits go into the epoch's sums."""
     progress = state.progress
     progress.lr = learning_rate(task.recipe, done) * _SAFER**progress.restarts
@@ -213,10 +213,10 @@ def _step(task: Task, state: State, scaler: torch.amp.GradScaler, batch: Batch, 
     if not math.isfinite(value):
         names = task.training.names(progress.epoch, progress.step - progress.epoch * len(task.training))
         raise _diverged(value, f"loss of {names[0]} and {len(names) - 1} more", task, progress)
-    scaler.scale(batch_loss).backward()
+    state.scaler.scale(batch_loss).backward()
     team.add_gradients()
-    scaler.step(state.optimizer)
-    scaler.update()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     state.average.update(state.network, progress.step)
 

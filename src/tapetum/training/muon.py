@@ -44,6 +44,8 @@ class Muon(torch.optim.AdamW):
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float) -> None:
         super().__init__([{"orthogonal": False, "centred": False, **group} for group in groups], lr=lr, fused=True)
+        # A fused AdamW unscales gradients in its own kernel, which Muon's steps do not pass: GradScaler is to do it before.
+        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

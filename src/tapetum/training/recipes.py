@@ -15,6 +15,7 @@ from tapetum.config import Recipe, Settings, decide
 from tapetum.data.prepare import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tapetum.errors import UserError
 from tapetum.models.summary import summarize
+from tapetum.talk import counted
 from tapetum.training.optim import mean_area
 
 # Pictures up to this size (digits, icons) are shown in their own size; photos are reduced.
@@ -208,13 +209,15 @@ def _cost(recipe: Recipe) -> float:
 def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, drawn: bool) -> str:
     """One paragraph for the person who waits: what was chosen and why."""
     kind = "small grey drawings" if drawn else "small pictures" if small else "photos"
+    ways = {"distorted": recipe.warp, "cut": recipe.crop_area < 1, "turned": recipe.rotate, "coloured": recipe.jitter}
+    changes = [word for word, strength in ways.items() if strength]
     parts = [
-        f"{facts.count:,} training pictures ({kind}): {recipe.model} at {recipe.size} px",
+        f"about {facts.count:,} training pictures ({kind}): {recipe.model} at {recipe.size} px",
         f", growing from {recipe.start_size} px, which saves time" if recipe.start_size < recipe.size else "",
-        f", up to {recipe.epochs} epochs" if settings.minutes != "auto" else f", {recipe.epochs} epochs",
-        f" in batches of {recipe.batch}",
-        ", since few pictures must be shown often" if facts.count < 5000 else "",
-        f"; each time {'distorted' if recipe.warp else 'cut, turned and coloured'} a little differently",
+        ", up to " if settings.minutes != "auto" else ", ",
+        f"{counted(recipe.epochs, 'epoch')} in batches of {recipe.batch}",
+        ", since few pictures must be shown often" if facts.count < 5000 and settings.epochs == "auto" else "",
+        f"; each time {' and '.join(changes)} a little differently" if changes else "",
         ", some blended into others" if recipe.mixup or recipe.cutmix else "",
         ", never mirrored" if recipe.flip == "off" else "",
         f", {recipe.turn:.0%} of them turned, which has to be noticed too" if recipe.turn else "",

@@ -12,7 +12,7 @@ class Interrupted(Exception):
     def __init__(self, message: str, signal_number: int, folder: Path) -> None:
         super().__init__(message)
         self.folder = folder
-        """The run folder in which the state is."""
+        """The run folder in which the state is; of a training without one (scaling/fitting.py) its folder, which has gone."""
         self.exit_code = 128 + signal_number
         """130 for Ctrl-C, 143 for SIGTERM, as a shell reports them."""
 

@@ -55,9 +55,10 @@ function show() {
 function showModel() {
   const classes = model.classes.length <= 8 ? model.classes.join(", ") : say("many", model.classes.length);
   at("model").textContent = say("tells", model.network, classes);
-  const worth = model.metrics.test || model.metrics.folds || model.metrics.val;
+  const part = ["test", "folds", "val"].find((each) => model.metrics[each]);
+  const worth = model.metrics[part];
   const round = (share) => Math.round(share * 100);
-  at("worth").textContent = worth ? say("worth", round(worth.value), round(worth.low), round(worth.high), worth.n) : "";
+  at("worth").textContent = worth ? say("worth_" + part, round(worth.value), round(worth.low), round(worth.high), worth.n) : "";
 }
 
 function note(words) {
@@ -191,6 +192,7 @@ function kept() {
 
 function drop(card) {
   card.forget?.();
+  for (const element of card.querySelectorAll("*")) spoken.delete(element);
   card.remove();
 }
 
@@ -202,6 +204,7 @@ async function openCamera() {
     at("file").removeAttribute("capture");
     return;
   }
+  closeCamera();
   try {
     camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
