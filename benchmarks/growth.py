@@ -80,7 +80,7 @@ def seconds_a_picture(pictures: Pictures, rows: np.ndarray, name: str, size: int
                 begun, seen = (time.process_time(), time.perf_counter()), 0
             batch = next(batches)
             outputs_BK = network(batch.images_BCHW)
-            loss(outputs_BK, batch.targets_BK, batch.weight_B).backward()
+            loss(outputs_BK, batch.targets_BK).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             seen += len(outputs_BK)

@@ -86,7 +86,7 @@ def sam() -> Iterator[None]:
         torch.manual_seed((task.seed * 1_000_003 + state.progress.step) % 2**63)  # the dropout of the step that follows
         with torch.autocast(task.device.type, enabled=task.mixed):
             outputs_BK = network(batch.images_BCHW)
-            optim.loss(outputs_BK.float(), batch.targets_BK, batch.weight_B, task.rubbish, batch.whole).backward()
+            optim.loss(outputs_BK.float(), batch.targets_BK, task.rubbish, batch.whole).backward()
         weights = [weight for weight in network.parameters() if weight.grad is not None]
         length = torch.stack([weight.grad.norm() for weight in weights]).norm()
         away = [weight.grad * (_RADIUS / (length + 1e-12)) for weight in weights]

@@ -220,7 +220,6 @@ def tapetum(job: Job, resident: Resident | None, watch: Stopwatch) -> None:
                 resident.images_BCHW.contiguous(memory_format=torch.channels_last),
                 nn.functional.one_hot(resident.labels_B, 2).float(),
                 resident.labels_B,
-                torch.ones(job.batch),
                 slice(0, job.batch),
                 job.batch,
             )

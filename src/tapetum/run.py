@@ -41,7 +41,6 @@ from tapetum.data.cache import open_pictures
 from tapetum.data.check import Check, find_serious
 from tapetum.data.check import check as check_pictures
 from tapetum.data.loader import TrainingLoader, ValidationLoader
-from tapetum.data.reading import glance
 from tapetum.data.samples import SPLITS, Samples, fingerprint
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.data.table import Table, read_all
@@ -56,7 +55,7 @@ from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
 from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_beginning
 from tapetum.talk import counted, duration, say_nothing, say_to_stderr
-from tapetum.training import checkpoint, estimate, loop, members, recipes, team, turning, unlabelled
+from tapetum.training import checkpoint, estimate, fresh, loop, members, recipes, team, turning, unlabelled
 from tapetum.training.checkpoint import Progress
 from tapetum.training.record import Record, refuse_without_tensorboard
 
@@ -143,7 +142,8 @@ class _Job:
         """An untrained network of its own for whoever asks."""
         if seed in self.built:
             return self.built.pop(seed)
-        return _fresh(dataclasses.replace(self.settings, seed=seed), self.recipe, len(self.samples.classes), self.devices)
+        settings = dataclasses.replace(self.settings, seed=seed)
+        return fresh.network(settings, self.recipe, len(self.samples.classes), self.devices)
 
 
 def _prepare(
@@ -161,7 +161,7 @@ def _prepare(
     recipe, why = _recipe(folder, resume, settings, samples, devices[0])
     if not resume:
         say(why)
-    network = _fresh(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
+    network = fresh.network(settings, recipe, len(samples.classes), devices, say)  # refuses what cannot be, before all is read
 
     table = read_all(samples, recipes.preprocessing(recipe).reduce, settings, say)
     processes.refuse_difference("the pictures", table.fingerprint())
@@ -264,21 +264,6 @@ def _recipe(folder: Path, resume: bool, settings: Settings, samples: Samples, wh
     return Recipe(**decided), why
 
 
-def _fresh(
-    settings: Settings, recipe: Recipe, num_classes: int, devices: list[torch.device], say: Callable[[str], None] = say_nothing
-) -> torch.nn.Module:
-    """An untrained network on its device, a function of the seed; with given weights, if they are asked for."""
-    torch.manual_seed(settings.seed)
-    network = models.build(recipe.model, num_classes, recipe.size)
-    if recipe.batch == 1 and any(isinstance(layer, torch.nn.BatchNorm1d) for layer in network.modules()):
-        raise UserError(f"batch 1 with {recipe.model}: its BatchNorm compares the pictures of a batch. Expected 2 or more.")
-    if settings.weights:
-        say(models.take_weights(network, recipe.model, settings.weights))
-    if recipe.turn > 0:
-        turning.widen(network, recipe.model)
-    return models.place(network.to(memory_format=torch.channels_last), recipe.model, devices)
-
-
 def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> Samples:
     numbers = splits.numbers_range(settings.numbers, settings.split == "notes")
     try:
@@ -296,7 +281,6 @@ def _find(data: str | Path, settings: Settings, say: Callable[[str], None]) -> S
 
 def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.Facts:
     """What a recipe is chosen by: how many pictures train, the size and colour of some of them, and with a budget the speed."""
-    side, grey = glance(samples)
     if settings.split == "notes":
         count = splits.notes_counts(len(samples))[0]
     elif (samples.splits == "train").any():
@@ -304,11 +288,7 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
     else:
         val = settings.val if settings.folds == 1 else 1 / settings.folds
         count = max(1, round(len(samples) * (1 - val - settings.test)))  # too few are refused where they are split
-    counts = [count for count in samples.counts().values() if count]
-    speed = None
-    if settings.minutes != "auto":
-        speed = processes.count() * estimate.pictures_per_second(where, _mixed(settings, where))
-    return recipes.Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed)
+    return fresh.facts(samples, count, settings, where if settings.minutes != "auto" else None)
 
 
 def _task(table: Table, recipe: Recipe, settings: Settings, where: torch.device, folder: Path) -> loop.Task:
@@ -322,7 +302,7 @@ def _task(table: Table, recipe: Recipe, settings: Settings, where: torch.device,
         recipe=recipe,
         seed=settings.seed,
         device=where,
-        mixed=_mixed(settings, where),
+        mixed=fresh.mixed(settings, where),
         folder=folder / "checkpoint",
         identity={
             **dataclasses.asdict(recipe),
@@ -362,12 +342,6 @@ def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], No
     task = unlabelled.with_guesses(task, teacher, pictures, rows)
     spent = max(progress.seconds, time.monotonic() - begun)
     return dataclasses.replace(task, deadline=task.deadline - spent), [progress]
-
-
-def _mixed(settings: Settings, where: torch.device) -> bool:
-    """Whether to compute in half precision; the notes' and the papers' trainings do so only if it is asked for."""
-    faithful = settings.recipe != "auto" and settings.precision == "auto"
-    return device.mixed_precision(where, "float32" if faithful else settings.precision)
 
 
 def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:

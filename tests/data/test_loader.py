@@ -39,7 +39,6 @@ def test_an_epoch_shows_every_picture_once(pictures):
         assert b.images_BCHW.shape[1:] == (3, 32, 32)
         assert b.images_BCHW.is_contiguous(memory_format=torch.channels_last)
         assert torch.allclose(b.targets_BK.sum(1), torch.ones(len(b.labels_B)))
-        assert b.weight_B.tolist() == [1.0] * len(b.labels_B)
 
 
 def test_a_picture_that_would_be_alone_joins_the_batch_before_it(pictures):

@@ -71,16 +71,6 @@ def test_a_picture_and_its_copies_are_put_aside_together_or_share_a_fold(tmp_pat
     assert (read(samples.with_splits(parts)).samples.splits == parts).all()
 
 
-def test_facts_are_those_of_the_pictures(tmp_path):
-    for label, values, sides in (("a", (50, 51), (60, 30)), ("b", (90,) * 6, (41, 300)), ("c", (7,) * 3, (44, 44))):
-        shades(tmp_path / "photos" / label, values, sides)
-    samples = find_samples(tmp_path / "photos")
-    assert fitting.facts(samples, 7, SETTINGS, speed=False) == recipes.Facts(7, 3, 41, True, 6 / 2, None)
-    Image.new("RGB", (44, 44), (200, 0, 0)).save(tmp_path / "photos" / "c" / "1.png")
-    without_a = samples.select(samples.labels > 0)  # its class is still one to tell apart
-    assert fitting.facts(without_a, 7, SETTINGS, speed=False) == recipes.Facts(7, 3, 41, False, 6 / 3, None)
-
-
 def test_it_tells_which_pictures_were_named_right_and_leaves_nothing(shaded, tmp_path):
     judges = np.flatnonzero(shaded.fold_N == 0)
     labels = shaded.samples.labels.copy()

@@ -90,16 +90,15 @@ def test_the_relus_of_a_calmed_network_sink_less_in_its_first_steps():
     assert calmed > plain + 0.03
 
 
-def test_the_loss_is_torchs_cross_entropy_and_padding_does_not_count():
+def test_the_loss_is_torchs_cross_entropy_and_that_of_parts_adds_up_to_it():
     generator = torch.Generator().manual_seed(0)
     outputs, labels = torch.randn(6, 3, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2])
     targets = nn.functional.one_hot(labels, 3).float()
-    ones = torch.ones(6)
-    torch.testing.assert_close(loss(outputs, targets, ones), nn.functional.cross_entropy(outputs, labels))
-    weight = torch.tensor([1.0, 1, 1, 1, 0, 0])
-    torch.testing.assert_close(loss(outputs, targets, weight), nn.functional.cross_entropy(outputs[:4], labels[:4]))
+    torch.testing.assert_close(loss(outputs, targets), nn.functional.cross_entropy(outputs, labels))
+    parts = [loss(outputs[part], targets[part], whole=6) for part in (slice(0, 4), slice(4, 6), slice(6, 6))]
+    torch.testing.assert_close(sum(parts), nn.functional.cross_entropy(outputs, labels))
     smooth = targets * 0.9 + 0.1 / 3
-    torch.testing.assert_close(loss(outputs, smooth, ones), nn.functional.cross_entropy(outputs, labels, label_smoothing=0.1))
+    torch.testing.assert_close(loss(outputs, smooth), nn.functional.cross_entropy(outputs, labels, label_smoothing=0.1))
 
 
 def test_a_cosine_rises_once_and_falls_to_zero():
@@ -147,7 +146,7 @@ def test_the_loss_with_rubbish_is_equation_9_of_the_paper():
     labels = torch.tensor([0, 1, 2, 3, 0])
     j = 15.0
     wanted = distances[range(5), labels] + torch.log(math.exp(-j) + torch.exp(-distances).sum(1))
-    found = loss(-distances, torch.eye(4, dtype=torch.double)[labels], torch.ones(5), rubbish=-j)
+    found = loss(-distances, torch.eye(4, dtype=torch.double)[labels], rubbish=-j)
     assert found.item() == pytest.approx(wanted.mean().item(), rel=1e-9)
 
 

@@ -95,7 +95,7 @@ def test_the_parts_of_a_batch_are_the_batch(stripes, monkeypatch):
         parts.append(batches(*given))
     for step, batch in enumerate(whole):
         own = [each[step] for each in parts]
-        for name in ("images_BCHW", "targets_BK", "labels_B", "weight_B"):
+        for name in ("images_BCHW", "targets_BK", "labels_B"):
             assert torch.equal(torch.cat([getattr(each, name) for each in own]), getattr(batch, name)), name
         assert all(each.whole == batch.whole == len(batch.images_BCHW) for each in own)
 

@@ -34,8 +34,6 @@ class Batch:
     """float32; each row sums to 1: one class, or smoothed or mixed ones. With turned pictures 4 K, turn by turn."""
     labels_B: torch.Tensor
     """int64 classes, before smoothing and mixing."""
-    weight_B: torch.Tensor
-    """float32: 1 for a picture, 0 for padding, which no sum may count."""
     part: slice
     """Which pictures of the whole batch these are: all, or of several processes this one's, which may be none."""
     whole: int
@@ -149,7 +147,6 @@ class TrainingLoader:
             images_BCHW=images.contiguous(memory_format=torch.channels_last),
             targets_BK=targets,
             labels_B=labels[: len(images)],
-            weight_B=torch.ones(len(images), device=self.device),
             part=part,
             whole=whole,
         )
@@ -161,7 +158,6 @@ class TrainingLoader:
             images_BCHW=torch.zeros(0, prepared.channels, prepared.size, prepared.size, device=self.device),
             targets_BK=torch.zeros(0, outputs, device=self.device),
             labels_B=torch.zeros(0, dtype=torch.int64, device=self.device),
-            weight_B=torch.zeros(0, device=self.device),
             part=part,
             whole=whole,
         )

@@ -17,7 +17,6 @@ import torch
 from tapetum import device, models
 from tapetum.config import Recipe, Settings
 from tapetum.data.loader import TrainingLoader, ValidationLoader
-from tapetum.data.reading import glance
 from tapetum.data.samples import Samples
 from tapetum.data.sources import find_samples
 from tapetum.data.splits import numbers_range
@@ -27,7 +26,7 @@ from tapetum.files import named_after, refuse_inside
 from tapetum.inference.answers import BATCH
 from tapetum.inference.classifier import probabilities
 from tapetum.talk import say_nothing
-from tapetum.training import estimate, loop, recipes, turning
+from tapetum.training import estimate, fresh, loop, recipes, turning
 
 # What a training takes beside its steps: pictures cut and coloured, averages, a validation now and then.
 _BESIDE = 1.25
@@ -79,20 +78,11 @@ def read(samples: Samples, reduce_to: int, settings: Settings, folds: int, test:
     return read_all(samples, reduce_to, dataclasses.replace(settings, folds=folds, test=share), say)
 
 
-def facts(samples: Samples, count: int, settings: Settings, speed: bool) -> recipes.Facts:
-    """What a recipe for `count` training pictures like these is chosen by; with `speed`, that of this machine too."""
-    counts = [number for number in samples.counts().values() if number]
-    side, grey = glance(samples)
-    where = device.choose(settings.device)
-    measured = estimate.pictures_per_second(where, _mixed(settings, where)) if speed else None
-    return recipes.Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), measured)
-
-
 def seconds_per_epoch(recipe: Recipe, classes: int, count: int, settings: Settings) -> float:
     """What an epoch over `count` pictures takes here, about: pictures that grow by their mean area, all around it included."""
     where = device.choose(settings.device)
-    network = _fresh(recipe, classes, settings, 0)
-    step = estimate.seconds_per_step(network, recipe, where, _mixed(settings, where), settings.fast == "on")
+    network = _network(recipe, classes, settings, 0)
+    step = estimate.seconds_per_step(network, recipe, where, fresh.mixed(settings, where), settings.fast == "on")
     return _BESIDE * step * max(1, math.ceil(count / recipe.batch))
 
 
@@ -126,7 +116,7 @@ def fit(
     """
     where, samples = device.choose(settings.device), table.samples
     preprocessing, classes = recipes.preprocessing(recipe), len(samples.classes)
-    network = _fresh(recipe, classes, settings, seed)
+    network = _network(recipe, classes, settings, seed)
     rows, labels = table.rows[trains_N], samples.labels[trains_N]
     judging = ValidationLoader(table.pictures, table.rows[judges_N], preprocessing, BATCH)
     with tempfile.TemporaryDirectory(prefix=".training-", dir=folder) as scratch:
@@ -137,7 +127,7 @@ def fit(
             recipe=recipe,
             seed=seed,
             device=where,
-            mixed=_mixed(settings, where),
+            mixed=fresh.mixed(settings, where),
             folder=Path(scratch) / "checkpoint",
             identity={},
             rubbish=models.entry(recipe.model).rubbish,
@@ -168,13 +158,5 @@ def own_folder(data: Path | str, out: str | Path | None, suffix: str, mark: str,
     return folder
 
 
-def _fresh(recipe: Recipe, classes: int, settings: Settings, seed: int) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    network = models.build(recipe.model, classes, recipe.size)
-    if recipe.turn > 0:
-        turning.widen(network, recipe.model)
-    return models.place(network.to(memory_format=torch.channels_last), recipe.model, device.choose_each(settings.device))
-
-
-def _mixed(settings: Settings, where: torch.device) -> bool:
-    return device.mixed_precision(where, settings.precision)
+def _network(recipe: Recipe, classes: int, settings: Settings, seed: int) -> torch.nn.Module:
+    return fresh.network(dataclasses.replace(settings, seed=seed), recipe, classes, device.choose_each(settings.device))

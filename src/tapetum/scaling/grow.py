@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tapetum import device
 from tapetum.config import Recipe, Settings
 from tapetum.data.samples import Samples
 from tapetum.data.table import Table
@@ -35,7 +36,7 @@ from tapetum.looking.growing import write_growth
 from tapetum.runfolder import claim, write_left_out
 from tapetum.scaling import fitting
 from tapetum.talk import duration, say_to_stderr
-from tapetum.training import recipes
+from tapetum.training import fresh, recipes
 
 MINUTES, SEEDS, TEST = 20.0, 3, 0.25
 _PLAN, _TRAININGS = "grow.json", "trainings.jsonl"
@@ -193,7 +194,7 @@ def _recipe(
 ) -> Recipe:
     """The recipe of the largest part, so long that all trainings fit into the minutes, but no longer than without a budget."""
     largest, classes = min(max(sizes), count), len(samples.classes)
-    facts = fitting.facts(samples, largest, settings, speed=True)
+    facts = fresh.facts(samples, largest, settings, device.choose(settings.device))
     natural, _ = recipes.choose(dataclasses.replace(settings, minutes="auto"), facts)
     in_largest = seeds * sum((size / largest) ** _WORK for size in sizes)
     seconds = 60 * _minutes(settings) - _RESERVE_SECONDS

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tapetum import models
+from tapetum import device, models
 from tapetum.config import Recipe, Settings
 from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
 from tapetum.scaling import fitting
-from tapetum.training import recipes
+from tapetum.training import fresh, recipes
 from tapetum.training.optim import mean_area
 
 MINUTES, FOLDS, TEST = 60.0, 3, 0.2
@@ -117,7 +117,7 @@ def base(samples: Samples, settings: Settings, seconds: float) -> Default:
     """The automatic recipe for what a final training may take of `seconds`."""
     tests, classes = (samples.splits == "test").any(), len(samples.classes)
     count = int((samples.splits != "test").sum()) if tests else round(len(samples) * (1 - (settings.test or TEST)))
-    facts = fitting.facts(samples, max(1, count), settings, speed=True)
+    facts = fresh.facts(samples, max(1, count), settings, device.choose(settings.device))
     alone = dataclasses.replace(settings, folds=1, minutes="auto")
     natural, _ = recipes.choose(alone, facts)
     epoch = fitting.seconds_per_epoch(natural, classes, count, settings)

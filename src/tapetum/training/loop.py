@@ -205,10 +205,10 @@ def _step(task: Task, state: State, batch: Batch, done: float, team: Team) -> No
     with torch.autocast(task.device.type, enabled=task.mixed):
         outputs_BK = state.network(batch.images_BCHW)
         targets_BK = distillation.targets(task.teacher, batch.images_BCHW) if task.teacher else batch.targets_BK
-        batch_loss = loss(outputs_BK.float(), targets_BK, batch.weight_B, task.rubbish, batch.whole)
+        batch_loss = loss(outputs_BK.float(), targets_BK, task.rubbish, batch.whole)
     # Of a mixed picture the larger part counts; of a turned one the class.
     classes = task.training.num_classes
-    hits_B = (outputs_BK.argmax(1) % classes == batch.targets_BK.argmax(1) % classes) * batch.weight_B
+    hits_B = outputs_BK.argmax(1) % classes == batch.targets_BK.argmax(1) % classes
     value, hits = processes.total([batch_loss.item(), hits_B.sum().item()])
     if not math.isfinite(value):
         names = task.training.names(progress.epoch, progress.step - progress.epoch * len(task.training))

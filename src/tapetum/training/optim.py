@@ -93,11 +93,10 @@ def mean_area(recipe: Recipe) -> float:
 def loss(
     outputs_BK: torch.Tensor,
     targets_BK: torch.Tensor,
-    weight_B: torch.Tensor,
     rubbish: float | None = None,
     whole: int | None = None,
 ) -> torch.Tensor:
-    """Mean cross-entropy between the softmax of the outputs and the targets, over the pictures of weight 1.
+    """Mean cross-entropy between the softmax of the outputs and the targets.
 
     `whole`: how many pictures the mean is over, where others have some of them; then it is these pictures' part of it.
 
@@ -109,7 +108,7 @@ def loss(
         outputs_BK = torch.nn.functional.pad(outputs_BK, (0, 1), value=rubbish)
         targets_BK = torch.nn.functional.pad(targets_BK, (0, 1))
     losses_B = torch.nn.functional.cross_entropy(outputs_BK, targets_BK, reduction="none")
-    return (losses_B * weight_B).sum() / (weight_B.sum() if whole is None else weight_B.new_tensor(float(whole)))
+    return losses_B.sum() / (len(losses_B) if whole is None else whole)
 
 
 class Average:
