@@ -6,15 +6,16 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench fuzz torture gpu dist clean
+.PHONY: help demo test coverage check format docs bench fuzz torture gpu dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
+# Python compiles what is used when it is used: of torch's files that is a small part.
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("tapetum needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	touch $@
 
 demo: $(STAMP)  ## the main job end to end on handwritten digits (under a minute once set up)
@@ -23,6 +24,11 @@ demo: $(STAMP)  ## the main job end to end on handwritten digits (under a minute
 # Threads that spin while they wait would take the cores from the other test processes.
 test: check  ## every check and every test, in a process a core
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile
+
+coverage: $(STAMP)  ## the tests once more, and which lines of src/ none of them runs (half as long again)
+	$(BIN)/python -m pip install --quiet pytest-cov
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile \
+	  --timeout 900 --cov --cov-report=term-missing:skip-covered
 
 check: $(STAMP)  ## format, lint, types, import contract
 	$(BIN)/ruff format --check src tests benchmarks torture
