@@ -282,8 +282,8 @@ def test_a_bad_picture_is_listed_and_the_others_are_predicted(tapetum, trained, 
         (["pack", "{data}", "{tmp}/new", "--shard-mb", "0"], "shard-mb is 0: expected a number of megabytes"),
         (["pack", "{data}", "https://host/shards"], "https://host/shards is an address: expected a folder on this machine"),
         (["train", "pipe:cat"], "'pipe' is no kind of address that is read"),
-        (["demo", "--folder", "{tmp}/photo.jpg"], "photo.jpg"),
-        (["demo", "--folder", "/proc/nope"], "could not write /proc/nope"),
+        (["demo", "--out", "{tmp}/photo.jpg"], "photo.jpg"),
+        (["demo", "--out", "/proc/nope"], "could not write /proc/nope"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(tapetum, stripes, tmp_path, arguments, what):

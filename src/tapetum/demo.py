@@ -21,7 +21,7 @@ def demo(folder: Path, say: Callable[[str], None] = say_to_stderr) -> Run:
         say: takes the lines of talk.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: expected a folder for the demonstration. Choose another --folder.")
+        raise UserError(f"{folder} is a file: expected a folder for the demonstration. Choose another --out.")
     pictures = folder / "digits"
     say(f"writing scikit-learn's handwritten digits to {pictures}, one folder a class")
     write_digits(pictures)

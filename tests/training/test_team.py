@@ -1,5 +1,6 @@
 """However many processes train together, they make the network that one process makes."""
 
+import json
 import os
 import signal
 
@@ -181,7 +182,8 @@ def test_the_checkpoint_of_some_is_gone_on_with_by_others(data, tmp_path, before
 
 def test_a_budget_is_one_clock_for_all(data, tmp_path):
     options = {**ALL, "model": "compact", "optimizer": "sgd", "epochs": 10_000, "minutes": 0.15}
-    _, codes, said, seconds = Processes(2, train, data, tmp_path / "run", options).wait()
+    _, codes, said, _ = Processes(2, train, data, tmp_path / "run", options).wait()
     assert codes == [0, 0], said
-    assert seconds < 0.15 * 60 + 6
+    # From the call on: how long the processes take to start is another matter on a busy machine.
+    assert json.loads((tmp_path / "run" / "cost.json").read_text())["seconds_so_far"] < 0.15 * 60 + 3
     assert len(log(tmp_path / "run")) > 0

@@ -15,15 +15,15 @@ from tapetum.config import Settings
 from tapetum.files import refuse_inside
 
 
-def demo(folder: Path = Path("tapetum-demo"), json: Json = False) -> None:
+def demo(out: Path = Path("tapetum-demo"), json: Json = False) -> None:
     """The main job end to end in under a minute, on 1,797 handwritten digits that scikit-learn ships.
 
     Args:
-        folder: Where the pictures and the run go.
+        out: Folder to write: the pictures and the run.
     """
     from tapetum.demo import demo as run_demo
 
-    _answer(run_demo(folder), json)
+    _answer(run_demo(out), json)
 
 
 def check(
