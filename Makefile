@@ -11,11 +11,10 @@ STAMP := $(VENV)/.installed
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-# Python compiles what is used when it is used: of torch's files that is a small part.
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("tapetum needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 demo: $(STAMP)  ## the main job end to end on handwritten digits (under a minute once set up)

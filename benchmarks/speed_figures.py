@@ -62,7 +62,7 @@ def rows(work: str, found: dict[str, list[dict]], metrics: list[str], differs: C
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """The median and its 95 % bootstrap interval (percentiles of 10,000 resamplings of the rounds)."""
+    """The median and its 95 % bootstrap interval (percentiles of 10,000 resamplings); of few rounds it is lowest to highest."""
     generator = np.random.default_rng(0)
     medians = np.median(values[generator.integers(len(values), size=(10_000, len(values)))], axis=1)
     return float(np.median(values)), float(np.quantile(medians, 0.025)), float(np.quantile(medians, 0.975))
