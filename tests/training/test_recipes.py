@@ -73,6 +73,21 @@ def test_what_was_asked_is_not_overruled():
     assert "5 epochs" in why
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, "; each time cut, turned and coloured a little differently"),
+        ({"jitter": 0.0}, "; each time cut and turned a little differently"),
+        ({"jitter": 0.0, "rotate": 0.0}, "; each time cut a little differently"),
+        ({"jitter": 0.0, "rotate": 0.0, "crop_area": 1.0, "epochs": 1}, ", 1 epoch in batches of 16, some blended"),
+    ],
+)
+def test_the_reasons_say_what_is_done(asked, told):
+    why = recipes.choose(Settings(**asked), Facts(40, 2, 200, False))[1]
+    assert told in why
+    assert ("shown often" in why) == ("epochs" not in asked)
+
+
 def test_an_unknown_network_is_refused():
     with pytest.raises(UserError, match="Did you mean 'compact'"):
         recipes.choose(Settings(model="compcat"), PHOTOS)

@@ -211,13 +211,14 @@ def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, draw
     kind = "small grey drawings" if drawn else "small pictures" if small else "photos"
     ways = {"distorted": recipe.warp, "cut": recipe.crop_area < 1, "turned": recipe.rotate, "coloured": recipe.jitter}
     changes = [word for word, strength in ways.items() if strength]
+    changed = " and ".join(filter(None, [", ".join(changes[:-1]), *changes[-1:]]))
     parts = [
         f"about {facts.count:,} training pictures ({kind}): {recipe.model} at {recipe.size} px",
         f", growing from {recipe.start_size} px, which saves time" if recipe.start_size < recipe.size else "",
         ", up to " if settings.minutes != "auto" else ", ",
         f"{counted(recipe.epochs, 'epoch')} in batches of {recipe.batch}",
         ", since few pictures must be shown often" if facts.count < 5000 and settings.epochs == "auto" else "",
-        f"; each time {' and '.join(changes)} a little differently" if changes else "",
+        f"; each time {changed} a little differently" if changed else "",
         ", some blended into others" if recipe.mixup or recipe.cutmix else "",
         ", never mirrored" if recipe.flip == "off" else "",
         f", {recipe.turn:.0%} of them turned, which has to be noticed too" if recipe.turn else "",
