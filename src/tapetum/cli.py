@@ -3,6 +3,7 @@
 Answers go to stdout, talk and progress to stderr; `--json` prints one JSON object. Every command ends by naming the next one.
 """
 
+import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,9 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 # Flags of `tapetum train` that take no value.
-_SWITCHES = {"--resume", "--overwrite", "--json"}
+_SWITCHES = {
+    f"--{name}" for name, flag in inspect.signature(training.train).parameters.items() if isinstance(flag.default, bool)
+}
 _DESCRIPTION = (
     "Image classifiers that see well in little light: from few pictures, on small machines. A folder of pictures goes in; a "
     "trained, honestly evaluated classifier comes out. Begin with: tapetum demo. --version tells the version, and "

@@ -53,6 +53,12 @@ def let_others_read(path: Path) -> None:
     path.chmod(0o666 & ~_umask())
 
 
+def remove_lock(path: Path) -> None:
+    """Remove the file of a lock that is still held. Windows does not let go of it before, and removes it then by itself."""
+    with contextlib.suppress(PermissionError):
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 `text` to `path`, whole or not at all. Unpaired surrogates (odd file names) are written as escapes."""
     write_atomically(path, lambda file: file.write(_encoded(text)))

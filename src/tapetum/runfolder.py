@@ -16,7 +16,7 @@ from tapetum.config import Recipe, Settings, decide, read_table, to_toml
 from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
-from tapetum.files import csv_cells, named_after, read_csv, refuse_inside, write_csv, write_text
+from tapetum.files import csv_cells, named_after, read_csv, refuse_inside, remove_lock, write_csv, write_text
 from tapetum.inference.description import MODEL_FILE
 from tapetum.training import checkpoint
 
@@ -103,8 +103,7 @@ def claim(folder: Path) -> Iterator[None]:
         yield
     finally:
         if folder.exists() and {path.name for path in folder.iterdir()} <= {_LOCK}:
-            with contextlib.suppress(PermissionError):  # Windows removes the file of a lock when it is released
-                (folder / _LOCK).unlink(missing_ok=True)
+            remove_lock(folder / _LOCK)
             lock.release()
             for each in made:
                 with contextlib.suppress(OSError):  # somebody else has put something there

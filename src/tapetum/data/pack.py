@@ -29,7 +29,7 @@ from tapetum.data.samples import SPLITS, Samples, fingerprint
 from tapetum.data.shards import FORMAT, KIND, shard_name
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
-from tapetum.files import SHARD_INDEX, append_line, refuse_inside, write_atomically, write_csv, write_text
+from tapetum.files import SHARD_INDEX, append_line, refuse_inside, remove_lock, write_atomically, write_csv, write_text
 from tapetum.talk import counted, say_nothing
 
 _LEFT_OUT, _JOURNAL, _LOCK = "left_out.csv", ".packing.jsonl", ".lock"
@@ -314,8 +314,7 @@ def _claim(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(PermissionError):  # Windows removes the file of a lock when it is released
-            (folder / _LOCK).unlink(missing_ok=True)
+        remove_lock(folder / _LOCK)
         lock.release()
         for each in made:
             with contextlib.suppress(OSError):  # something is in it

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from tapetum.data.addresses import WEB
 from tapetum.data.cachefolder import is_kept
 from tapetum.errors import UserError
+from tapetum.files import remove_lock
 
 # A server that says nothing for so long has failed; what failed may pass, and is tried so often, after longer pauses each time.
 _SILENCE_SECONDS, _TRIES, _PAUSE_SECONDS = 30.0, 4, 1.0
@@ -83,8 +84,7 @@ def fetch(url: str, size: int, sha256: str, folder: Path) -> Path:
             _patiently(url, complete)
             part.replace(whole)
         # Only now may the lock's file go: who still waits for it finds the whole file.
-        with contextlib.suppress(PermissionError):  # Windows removes it with the release
-            (folder / f".{sha256}.lock").unlink(missing_ok=True)
+        remove_lock(folder / f".{sha256}.lock")
     except OSError as error:
         raise _unwritable(folder, error) from error
     finally:

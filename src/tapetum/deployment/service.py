@@ -90,9 +90,11 @@ class Service:
         with _Stay(self, len(pictures)):
             # Who hangs up keeps the places until the last of the pictures that were begun is done.
             found = await asyncio.gather(*(self._answer(name, data, gone) for name, data in pictures), return_exceptions=True)
-        answers = [each for each in found if not isinstance(each, BaseException)]
-        if len(answers) < len(found):
-            raise next(each for each in found if isinstance(each, BaseException))
+        answers = []
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+            answers.append(each)
         return answers
 
     async def explain(self, data: bytes, label: str | None, gone: _Gone) -> bytes:
