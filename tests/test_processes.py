@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -168,3 +169,17 @@ def test_what_this_process_began_itself_was_not_begun_before(monkeypatch):
     assert processes.begun_before("photos") == ""
     monkeypatch.setattr(processes, "_begun_here", set())  # the one that torchrun starts in its place
     assert processes.begun_before("photos") == "runs/photos"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to some cores")
+def test_the_cores_are_those_that_may_be_used():
+    found = []
+
+    def bound():
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # of this thread alone
+        found.append(processes.num_cores())
+
+    thread = threading.Thread(target=bound)
+    thread.start()
+    thread.join()
+    assert found == [1]

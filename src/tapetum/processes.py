@@ -84,6 +84,11 @@ def local_rank() -> int | None:
     return int(os.environ.get("LOCAL_RANK") or 0) if asked_for() else None
 
 
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
     """Work together with the processes that were started with this one, until the end of the `with`.

@@ -12,7 +12,7 @@ from PIL import Image
 from conftest import encoded
 from tapetum.data import reading
 from tapetum.data.duplicates import look
-from tapetum.data.reading import glance, in_threads, num_cores, read_pictures
+from tapetum.data.reading import glance, in_threads, read_pictures
 from tapetum.data.samples import Samples
 from tapetum.data.stores import FilesStore
 
@@ -105,17 +105,3 @@ def test_a_glance_at_many_files_reads_a_few_from_the_first_to_the_last(tmp_path)
 )
 def test_a_glance_tells_the_median_side_and_the_colour_of_what_gives_a_picture(tmp_path, contents, found):
     assert glance(samples(tmp_path, contents)) == found
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to some cores")
-def test_the_cores_are_those_that_may_be_used():
-    found = []
-
-    def bound():
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # of this thread alone
-        found.append(num_cores())
-
-    thread = threading.Thread(target=bound)
-    thread.start()
-    thread.join()
-    assert found == [1]

@@ -13,7 +13,9 @@ from tapetum.errors import UserError
 # What the commands are about, by the names that their help has for it.
 Data = Annotated[Positional[Path], arg(metavar="DATA")]
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
-Pictures = Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURES")]
+Pictures = Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURES", help_behavior_hint="")]
+# A file or folder that is used only where it is asked for. "{None}" and "(default: None)" would tell a reader nothing.
+Place = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 Json = Annotated[bool, arg(help="Print one JSON object in place of text.")]
 Numbers = Annotated[str, arg(help='Only files whose last number is in a range, such as 251-1000; or "all".')]
 Batch = Annotated[int, arg(help="Pictures computed at once.")]

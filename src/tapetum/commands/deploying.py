@@ -1,12 +1,11 @@
 """A run for others: export."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
-from tapetum.commands.common import Json, Run, dumps, quoted
+from tapetum.commands.common import Json, Place, Run, dumps, quoted
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_text
 
@@ -14,12 +13,12 @@ from tapetum.files import refuse_inside, write_text
 def export(
     run: Run,
     /,
-    onnx: Annotated[Path | None, arg(help="ONNX file to write.")] = None,
+    onnx: Annotated[Place, arg(help="ONNX file to write.")] = None,
     uint8: Annotated[bool, arg(help="Let uint8 RGB squares (N, side, side, 3) go in, not normalised float32 images.")] = False,
     int8: Annotated[bool, arg(help="Compute convolutions and linear layers in 8 bits, a quarter of the size.")] = False,
     max_loss: Annotated[float, arg(help="Accuracy that int8 may cost, as a share: 0.01 is one point.")] = 0.01,
-    card: Annotated[Path | None, arg(help="Write a model card (Markdown) to this file.")] = None,
-    data: Annotated[Path | None, arg(help="Where the run's pictures are now (default: where they were).")] = None,
+    card: Annotated[Place, arg(help="Write a model card (Markdown) to this file.")] = None,
+    data: Annotated[Place, arg(help="Where the run's pictures are now (default: where they were).")] = None,
     json: Json = False,
 ) -> None:
     """A run as one ONNX file, accepted only if it repeats the run's own predictions; and its model card.

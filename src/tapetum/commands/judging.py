@@ -8,7 +8,20 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from tapetum import processes as together
-from tapetum.commands.common import Batch, Data, Device, Json, Numbers, Pictures, Reject, Run, dumps, quoted, whole_number
+from tapetum.commands.common import (
+    Batch,
+    Data,
+    Device,
+    Json,
+    Numbers,
+    Pictures,
+    Place,
+    Reject,
+    Run,
+    dumps,
+    quoted,
+    whole_number,
+)
 from tapetum.commands.launch import Processes, in_processes
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
@@ -21,9 +34,9 @@ _ROWS = 8192
 def labels(
     run: Run,
     /,
-    out: Annotated[Path | None, arg(help="Also write an HTML page with miniatures to this file.")] = None,
-    csv: Annotated[Path | None, arg(help="Also write all of them to this CSV file.")] = None,
-    data: Annotated[Path | None, arg(help="Where the run's pictures are now (default: where they were), for --out.")] = None,
+    out: Annotated[Place, arg(help="Also write an HTML page with miniatures to this file.")] = None,
+    csv: Annotated[Place, arg(help="Also write all of them to this CSV file.")] = None,
+    data: Annotated[Place, arg(help="Where the run's pictures are now (default: where they were), for --out.")] = None,
     json: Json = False,
 ) -> None:
     """Labels that are probably wrong: pictures that networks which did not train on them take for something else.
@@ -66,7 +79,7 @@ def evaluate(
     data: Data,
     /,
     numbers: Numbers = "all",
-    out: Annotated[Path | None, arg(help="Also write label and prediction of every picture to this CSV file.")] = None,
+    out: Annotated[Place, arg(help="Also write label and prediction of every picture to this CSV file.")] = None,
     reject: Reject = 0.0,
     batch: Batch = 32,
     device: Device = "auto",
@@ -111,7 +124,7 @@ def compare(
     data: Data,
     /,
     numbers: Numbers = "all",
-    out: Annotated[Path | None, arg(help="Also write the pictures with different answers to this CSV file.")] = None,
+    out: Annotated[Place, arg(help="Also write the pictures with different answers to this CSV file.")] = None,
     batch: Batch = 32,
     device: Device = "auto",
     json: Json = False,
@@ -148,7 +161,7 @@ def predict(
     kind: Annotated[Literal["csv", "parquet"], arg(help="What the parts of a folder are.")] = "csv",
     rows: Annotated[int, arg(help="Pictures of a part, in a folder.")] = _ROWS,
     kaggle: Annotated[bool, arg(help="Write id,label with label = P(dog), sorted by id, as the study notes do.")] = False,
-    grid: Annotated[Path | None, arg(help="Also write a PNG with the first 20 pictures and their predictions.")] = None,
+    grid: Annotated[Place, arg(help="Also write a PNG with the first 20 pictures and their predictions.")] = None,
     reject: Reject = 0.0,
     batch: Batch = 32,
     device: Device = "auto",

@@ -42,10 +42,8 @@ def _launch(number: int, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from tapetum.data.reading import num_cores
-
     # Threads that are more than the cores wait for one another (benchmarks/LOG.md).
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // number)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processes.num_cores() // number)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what went wrong is said in our words
     config = LaunchConfig(
         min_nodes=1,

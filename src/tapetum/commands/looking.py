@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from tapetum.commands.common import Device, Json, Pictures, Run, dumps, quoted, whole_number
+from tapetum.commands.common import Device, Json, Pictures, Place, Run, dumps, quoted, whole_number
 from tapetum.config import read_table
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside
@@ -16,9 +16,9 @@ from tapetum.talk import counted
 def report(
     run: Run,
     /,
-    out: Annotated[Path | None, arg(help="HTML file to write (default: report.html in the run folder).")] = None,
+    out: Annotated[Place, arg(help="HTML file to write (default: report.html in the run folder).")] = None,
     lang: Annotated[Literal["en", "ko"], arg(help="Language of the page.")] = "en",
-    data: Annotated[Path | None, arg(help="Where the run's pictures are now (default: where they were).")] = None,
+    data: Annotated[Place, arg(help="Where the run's pictures are now (default: where they were).")] = None,
     json: Json = False,
 ) -> None:
     """One HTML page about a run: its pictures, how good it is, its mistakes, how it learnt, what it cost, how to use it.
@@ -47,7 +47,15 @@ def explain(
     pictures: Pictures,
     /,
     out: Annotated[Path, arg(help="Folder to write; explain.html is the page.")] = Path("explained"),
-    target: Annotated[str | None, arg(name="class", help="Show what speaks for this class (default: for the answer).")] = None,
+    target: Annotated[
+        str | None,
+        arg(
+            name="class",
+            help="Show what speaks for this class (default: for the answer).",
+            metavar="STR",
+            help_behavior_hint="",
+        ),
+    ] = None,
     unit: Annotated[tuple[str, ...], arg(help="Show which pictures excite these units most, such as Conv2d-9:17.")] = (),
     most: Annotated[int, arg(help="Pictures that get heat maps.")] = 6,
     device: Device = "auto",

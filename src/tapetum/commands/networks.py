@@ -1,11 +1,10 @@
 """The networks as they are: models, summary."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from tapetum.commands.common import Json, dumps
+from tapetum.commands.common import Json, Place, dumps
 from tapetum.errors import UserError
 
 
@@ -41,9 +40,12 @@ def models(json: Json = False) -> None:
 def summary(
     model: Positional[str],
     /,
-    size: Annotated[int | None, arg(help="Side of the input in pixels (default: the network's own).")] = None,
+    size: Annotated[
+        int | None,
+        arg(help="Side of the input in pixels (default: the network's own).", metavar="INT", help_behavior_hint=""),
+    ] = None,
     classes: Annotated[int, arg(help="Number of classes.")] = 2,
-    svg: Annotated[Path | None, arg(help="Also draw the network to scale into this SVG file.")] = None,
+    svg: Annotated[Place, arg(help="Also draw the network to scale into this SVG file.")] = None,
     json: Json = False,
 ) -> None:
     """A network layer by layer: output shape, parameters, and the size formula with its numbers put in.

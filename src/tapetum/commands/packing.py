@@ -11,7 +11,7 @@ from tapetum.commands.common import Data, Json, dumps, quoted
 
 def pack(
     data: Data,
-    out: Positional[Path],
+    out: Annotated[Positional[Path], arg(metavar="OUT")],
     /,
     shard_mb: Annotated[float, arg(help="Largest size of a shard, in megabytes.")] = 256,
     seed: Annotated[int, arg(help="Seed of the order in which pictures are packed.")] = 0,

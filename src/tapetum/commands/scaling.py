@@ -7,14 +7,14 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from tapetum.commands.common import Data, Json, dumps, quoted
+from tapetum.commands.common import Data, Json, Place, dumps, quoted
 from tapetum.config import Settings
 
 
 def tune(
     data: Data,
     /,
-    out: Annotated[Path | None, arg(help="Folder to write (default: runs/NAME-tune); it ends with the better model.")] = None,
+    out: Annotated[Place, arg(help="Folder to write (default: runs/NAME-tune); it ends with the better model.")] = None,
     trials: Annotated[int, arg(help="End the search after so many trials of this process (0: when its time is over).")] = 0,
     storage: Annotated[str, arg(help="Keep the study in this database (an Optuna URL) in place of a file in the folder.")] = "",
     study: Annotated[str, arg(help="Name of the study (default: the folder's).")] = "",
@@ -74,7 +74,7 @@ def _again(arguments: list[str], folder: Path, minutes: float | None) -> str:
 def grow(
     data: Data,
     /,
-    out: Annotated[Path | None, arg(help="Folder to write (default: runs/NAME-grow); index.html is the page.")] = None,
+    out: Annotated[Place, arg(help="Folder to write (default: runs/NAME-grow); index.html is the page.")] = None,
     sizes: Annotated[tuple[int, ...], arg(help="How many pictures train (default: up to six sizes, each half the next).")] = (),
     seeds: Annotated[int, arg(help="Trainings of each size, each on pictures of its own.")] = 3,
     asked: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 - frozen, and tyro reads the defaults from it

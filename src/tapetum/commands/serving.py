@@ -21,7 +21,11 @@ def serve(
     reject: Reject = 0.0,
     queue: Annotated[
         int | None,
-        arg(help="Pictures that wait in each worker; for more the answer is 503 (default: half a second's, 64 at most)."),
+        arg(
+            help="Pictures that wait in each worker; for more the answer is 503 (default: half a second's, 64 at most).",
+            metavar="INT",
+            help_behavior_hint="",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

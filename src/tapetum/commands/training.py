@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from tapetum import processes as together
-from tapetum.commands.common import Data, Device, Json, Numbers, dumps, quoted
+from tapetum.commands.common import Data, Device, Json, Numbers, Place, dumps, quoted
 from tapetum.commands.launch import Processes, in_processes
 from tapetum.config import Settings
 from tapetum.files import refuse_inside
@@ -29,7 +29,7 @@ def demo(out: Path = Path("tapetum-demo"), json: Json = False) -> None:
 def check(
     data: Data,
     /,
-    out: Annotated[Path | None, arg(help="Also write an HTML page with miniatures to this file.")] = None,
+    out: Annotated[Place, arg(help="Also write an HTML page with miniatures to this file.")] = None,
     numbers: Numbers = "all",
     strict: Annotated[bool, arg(help="Exit with 1 if something serious is found.")] = False,
     json: Json = False,
@@ -67,7 +67,7 @@ def check(
 def train(
     data: Data,
     /,
-    out: Annotated[Path | None, arg(help="Run folder to write (default: a new folder runs/NAME).")] = None,
+    out: Annotated[Place, arg(help="Run folder to write (default: a new folder runs/NAME).")] = None,
     resume: Annotated[bool, arg(help="Go on from the newest checkpoint in the run folder, with that run's settings.")] = False,
     overwrite: Annotated[bool, arg(help="Replace the run that is in the run folder.")] = False,
     asked: Annotated[Settings, arg(name="")] = Settings(),  # noqa: B008 - frozen, and tyro reads the defaults from it

@@ -1,7 +1,6 @@
 """Files to pictures: read, decode and reduce in threads, answer in order. Training and prediction both begin here."""
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from tapetum.data.decode import BadPicture, decode, read_header
 from tapetum.data.duplicates import Look, look
 from tapetum.data.prepare import decode_reduced
 from tapetum.data.samples import Samples
+from tapetum.processes import num_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -87,8 +87,3 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
         finally:
             for future in running:
                 future.cancel()
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 
 import tapetum
 from tapetum.data.decode import BadPicture
-from tapetum.data.reading import num_cores
 from tapetum.deployment.batching import Batcher, Places
 from tapetum.deployment.decoders import Decoders, preparation
 from tapetum.deployment.heat import heat_of
@@ -23,6 +22,7 @@ from tapetum.deployment.limits import Limits
 from tapetum.deployment.metrics import Metrics
 from tapetum.inference.answers import NEITHER, Answering
 from tapetum.inference.description import MODEL_FILE
+from tapetum.processes import num_cores
 
 # Places for a burst unless others are asked for, and the time in which they must be computed: even of a storm of a minute fewer
 # than one in a hundred then stood in the burst that it began with.

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapetum.data.prepare import LUMA, Preprocessing
-from tapetum.data.reading import num_cores
 from tapetum.errors import UserError, reason_of
 from tapetum.inference.answers import BATCH, Answering, batched
 from tapetum.inference.description import described
+from tapetum.processes import num_cores
 from tapetum.seal import NO_SEAL, seal
 
 if TYPE_CHECKING:
