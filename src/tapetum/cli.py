@@ -19,6 +19,7 @@ from tapetum.files import named_after
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": training.demo,
+    "get": packing.get,
     "check": training.check,
     "pack": packing.pack,
     "train": training.train,

@@ -1,4 +1,4 @@
-"""Pictures for many machines: pack."""
+"""Pictures from elsewhere and for elsewhere: get, pack."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,37 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tapetum.commands.common import Data, Json, dumps, quoted
+
+
+def get(
+    name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior_hint="")] = "",
+    folder: Annotated[Positional[Path | None], arg(metavar="[DIR]", help_behavior_hint="")] = None,
+    /,
+    json: Json = False,
+) -> None:
+    """Fetch public pictures by name, from who published them; without a name, list them.
+
+    What came is checked by its SHA-256. A transfer that was broken off goes on where it stopped, by the same command.
+
+    Args:
+        name: cats-dogs, oxford-pets, cifar10, mnist or fashion-mnist.
+        folder: Folder to write, new or empty (default: NAME).
+    """
+    from tapetum.data.public import COLLECTIONS
+    from tapetum.data.public import get as fetch
+
+    if not name:
+        rows = {each: {"what": known.what, "mb": known.size / 1e6, "home": known.home} for each, known in COLLECTIONS.items()}
+        print(
+            dumps(rows) if json else "\n".join(f"{each:13}  {row['mb']:5,.0f} MB  {row['what']}" for each, row in rows.items())
+        )
+        return
+    found = fetch(name, folder, say=lambda line: print(line, file=sys.stderr))
+    if json:
+        print(dumps(found.to_json()))
+        return
+    print(f"whose they are, and what may be done with them: {found.home}")
+    print(f"next:     tapetum check {quoted(found.data)}")
 
 
 def pack(

@@ -51,45 +51,50 @@ def read_url(url: str, most: int) -> bytes:
     return _patiently(url, read)
 
 
-def fetch(url: str, size: int, sha256: str, folder: Path) -> Path:
-    """The file at `url`, kept in `folder` under its hash: fetched if it is not there, by one process at a time.
+def fetch(url: str, size: int, sha256: str, whole: Path) -> None:
+    """The file at `url`, kept as `whole`: fetched if it is not there with so many bytes, by one process at a time.
 
     Args:
         url: as `beside` gives it.
         size: its length in bytes; not a byte more is taken.
         sha256: of its bytes, in hexadecimal.
-        folder: where it is kept, `SHA256.tar`; what came of it before a failure stays beside it, and is gone on from.
+        whole: where it is kept; what came of it before a failure stays beside it (`.NAME.part`), and is gone on from.
 
     Raises:
         UserError: it cannot be fetched, is not what size and hash say, or cannot be written.
     """
-    whole, part = folder / f"{sha256}.tar", folder / f".{sha256}.part"
     if is_kept(whole, size):
-        return whole
-    lock = FileLock(folder / f".{sha256}.lock")
+        return
+    part, lock_file = (whole.with_name(f".{whole.name}.{suffix}") for suffix in ("part", "lock"))
+    lock = FileLock(lock_file)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        whole.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(whole.parent, error) from error
     try:
         if not is_kept(whole, size):
 
             def complete() -> None:
                 _go_on(url, part, size)
-                if _digest(part) != sha256:
+                if digest(part) != sha256:
                     part.unlink(missing_ok=True)
-                    raise OSError("its content is not what the index says (SHA-256)")
+                    raise OSError(f"its content is not what is known of it (SHA-256 {sha256})")
 
             _patiently(url, complete)
             part.replace(whole)
         # Only now may the lock's file go: who still waits for it finds the whole file.
-        remove_lock(folder / f".{sha256}.lock")
+        remove_lock(lock_file)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(whole.parent, error) from error
     finally:
         lock.release()
-    return whole
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _go_on(url: str, part: Path, size: int) -> None:
@@ -110,7 +115,7 @@ def _go_on(url: str, part: Path, size: int) -> None:
         _flushed(file, part)
         if left == 0 and stream.read(1):
             part.unlink()
-            raise OSError(f"it is longer than the {size:,} bytes that the index says")
+            raise OSError(f"it is longer than the {size:,} bytes that it should have")
     if left:
         raise OSError(f"it ended after {size - left:,} of {size:,} bytes")
 
@@ -144,8 +149,8 @@ def _flushed(file: IO[bytes], part: Path) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> UserError:
     return UserError(
-        f"could not write to the cache folder {folder} ({error.strerror or error}): what lies elsewhere is kept there while it "
-        "is read. Free some space, or name another folder in TAPETUM_CACHE."
+        f"could not write to {folder} ({error.strerror or error}), where what is fetched is kept. Free some space, or name "
+        "another folder; that of the cache stands in TAPETUM_CACHE."
     )
 
 
@@ -162,7 +167,7 @@ def _patiently(url: str, work: Callable[[], Any]) -> Any:
         except (OSError, http.client.HTTPException) as error:
             reason = _in_words(error)
     raise UserError(
-        f"{url} could not be fetched: {reason}. Expected what `tapetum pack` wrote. What came whole is kept: mend this, and "
+        f"{url} could not be fetched: {reason}. Expected the file as it was published. What came of it is kept: mend this, and "
         "give the same command again."
     )
 
@@ -229,8 +234,3 @@ def _at_most(stream: Any, most: int) -> bytes:
     if getattr(stream, "length", 0):  # what http.client still expects
         raise OSError(f"it ended after {length:,} bytes")
     return b"".join(chunks)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -258,7 +258,7 @@ class ShardStore:
             if number in self._failed:
                 raise UserError(self._failed[number])
             try:
-                fetch(beside(url, shard.name), shard.bytes, shard.sha256, self._folder)
+                fetch(beside(url, shard.name), shard.bytes, shard.sha256, self._kept(shard))
             except UserError as error:
                 self._failed[number] = str(error)
                 raise
