@@ -100,7 +100,7 @@ def web(small, tmp_path, monkeypatch):
 def test_what_was_fetched_is_data(web, name, counts):
     told = []
     found = get(name, say=told.append)
-    assert find_samples(found.data).counts() == counts
+    assert find_samples(found).counts() == counts
     assert all(line.startswith((f"fetching {web.url}/", "writing oxford-pets/")) for line in told)
     asked = len(web.asked)
     assert get(name, say=told.append) == found  # again: nothing is fetched
@@ -109,8 +109,8 @@ def test_what_was_fetched_is_data(web, name, counts):
 
 def test_cifar10_becomes_a_zip_of_its_very_pictures(web):
     found = get("cifar10", "사진 셋", say=lambda line: None)
-    assert [path.name for path in found.data.parent.iterdir()] == ["cifar10.zip"]
-    samples = find_samples(found.data)
+    assert [path.name for path in found.iterdir()] == ["cifar10.zip"]
+    samples = find_samples(found)
     assert ((samples.splits == "train").sum(), (samples.splits == "test").sum()) == (50, 10)
     read = {name: decode(samples.read(i)) for i, name in enumerate(samples.names)}
     number = 0
@@ -121,9 +121,10 @@ def test_cifar10_becomes_a_zip_of_its_very_pictures(web):
             assert name.split("/")[1] == torchvision_cifar_classes()[label]
             assert (read[name] == pixels_CHW.transpose(1, 2, 0)).all()
             number += 1
-    first = found.data.read_bytes()
-    found.data.unlink()
-    assert get("cifar10", "사진 셋", say=lambda line: None).data.read_bytes() == first
+    first = (found / "cifar10.zip").read_bytes()
+    (found / "cifar10.zip").unlink()
+    get("cifar10", "사진 셋", say=lambda line: None)
+    assert (found / "cifar10.zip").read_bytes() == first
 
 
 def torchvision_cifar_classes():
@@ -134,9 +135,9 @@ def torchvision_cifar_classes():
 def test_a_broken_transfer_goes_on(web, small):
     web.wrong["kagglecatsanddogs_5340.zip"] = ["cut", None]
     found = get("cats-dogs", say=lambda line: None)
-    assert found.data.read_bytes() == small["kagglecatsanddogs_5340.zip"]
+    assert (found / "cats-dogs.zip").read_bytes() == small["kagglecatsanddogs_5340.zip"]
     assert web.asked[1][1] == f"bytes={len(small['kagglecatsanddogs_5340.zip']) // 2}-"
-    assert [path.name for path in found.data.parent.iterdir()] == ["cats-dogs.zip"]
+    assert [path.name for path in found.iterdir()] == ["cats-dogs.zip"]
 
 
 @pytest.mark.parametrize(("fault", "told"), [(404, "404 Not Found"), ("changed", "its content is not what is known")])
@@ -157,7 +158,7 @@ def test_a_conversion_that_is_stopped_leaves_nothing_half_made(web, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             get("cifar10", "c", say=lambda line: None)
     asked = len(web.asked)
-    assert len(find_samples(get("cifar10", "c", say=lambda line: None).data)) == 60
+    assert len(find_samples(get("cifar10", "c", say=lambda line: None))) == 60
     assert len(web.asked) == asked
 
 
@@ -172,7 +173,7 @@ def test_nothing_is_written_among_pictures_of_ones_own(web, stripes, tmp_path):
 
 def test_a_file_that_was_changed_is_neither_used_nor_replaced(web):
     found = get("mnist", say=lambda line: None)
-    changed = found.data / "t10k-labels-idx1-ubyte.gz"
+    changed = found / "t10k-labels-idx1-ubyte.gz"
     changed.write_bytes(b"mine")
     with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte.gz is not what http.* published .*Move it away"):
         get("mnist")
@@ -205,7 +206,7 @@ def test_the_command_lists_fetches_and_names_the_next(web, capsys, monkeypatch):
     run(["get", "--json"])
     assert json.loads(capsys.readouterr().out).keys() == COLLECTIONS.keys()
     run(["get", "cats-dogs"])
-    assert "next:     tapetum check cats-dogs/cats-dogs.zip" in capsys.readouterr().out
+    assert "next:     tapetum check cats-dogs\n" in capsys.readouterr().out
     run(["get", "mnist", "digits here", "--json"])
     assert json.loads(capsys.readouterr().out)["data"] == "digits here"
     with pytest.raises(UserError, match="Did you mean 'cifar10'"):

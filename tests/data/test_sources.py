@@ -222,6 +222,20 @@ def test_each_layout_in_each_archive_whatever_its_name(tmp_path, layout, mode):
     assert len(found.stamps()) == len(found)
 
 
+def test_an_archive_alone_in_a_folder_is_its_content(tmp_path):
+    (tmp_path / "pets").mkdir()
+    with zipfile.ZipFile(tmp_path / "pets" / "download", "w") as file:
+        for name in ("Cat/1.jpg", "Dog/1.jpg"):
+            file.writestr(name, name)
+    (tmp_path / "pets" / ".DS_Store").write_text("")
+    found = find_samples(tmp_path / "pets")
+    assert (found.layout, found.origin) == ("class folders in a zip archive", tmp_path / "pets")
+    assert found.read(1) == b"Dog/1.jpg"
+    assert find_pictures([tmp_path / "pets"]).names == found.names
+    (tmp_path / "pets" / "1.jpg").write_text("")  # beside another file it is one that gives no picture
+    assert find_pictures([tmp_path / "pets"]).names == ("1.jpg", "download")
+
+
 def test_what_an_archive_leaves_out_is_said(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for name in ("Cat/1.jpg", "Dog/1.jpg", "../evil.jpg"):

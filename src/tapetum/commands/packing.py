@@ -32,12 +32,12 @@ def get(
             dumps(rows) if json else "\n".join(f"{each:13}  {row['mb']:5,.0f} MB  {row['what']}" for each, row in rows.items())
         )
         return
-    found = fetch(name, folder, say=lambda line: print(line, file=sys.stderr))
+    data = fetch(name, folder, say=lambda line: print(line, file=sys.stderr))
     if json:
-        print(dumps(found.to_json()))
+        print(dumps({"name": name, "data": str(data), "home": COLLECTIONS[name].home}))
         return
-    print(f"whose they are, and what may be done with them: {found.home}")
-    print(f"next:     tapetum check {quoted(found.data)}")
+    print(f"whose they are, and what may be done with them: {COLLECTIONS[name].home}")
+    print(f"next:     tapetum check {quoted(data)}")
 
 
 def pack(

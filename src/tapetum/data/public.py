@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -45,29 +45,13 @@ class Collection:
     home: str
     """The page that tells where they come from and what may be done with them."""
     files: tuple[Published, ...]
-    data: str = "."
-    """What of the folder the commands take, once it is there."""
     convert: Callable[[Path], Iterator[tuple[str, bytes]]] | None = None
-    """The names and bytes of the pictures in the one file, of which the zip `data` is made; then that file goes."""
+    """The names and bytes of the pictures in the one file, of which a zip is made; then that file goes."""
 
     @property
     def size(self) -> int:
         """Bytes to fetch."""
         return sum(file.size for file in self.files)
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """What `get` gave."""
-
-    name: str
-    data: Path
-    """What the commands take."""
-    home: str
-
-    def to_json(self) -> dict[str, Any]:
-        """For programs."""
-        return {"name": self.name, "data": str(self.data), "home": self.home}
 
 
 def _zip(pictures: Iterable[tuple[str, bytes]], out: IO[bytes]) -> None:
@@ -121,7 +105,6 @@ COLLECTIONS = {
                 "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
             ),
         ),
-        "cats-dogs.zip",
     ),
     "oxford-pets": Collection(
         "7,390 photos of 37 breeds of cats and dogs (Parkhi et al. 2012)",
@@ -134,7 +117,6 @@ COLLECTIONS = {
                 "67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
             ),
         ),
-        "oxford-pets.zip",
         _breeds,
     ),
     "cifar10": Collection(
@@ -148,7 +130,6 @@ COLLECTIONS = {
                 "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
             ),
         ),
-        "cifar10.zip",
         _cifar10,
     ),
     "mnist": Collection(
@@ -176,8 +157,8 @@ COLLECTIONS = {
 }
 
 
-def get(name: str, folder: str | Path | None = None, say: Callable[[str], None] = print) -> Fetched:
-    """Public pictures in `folder`, fetched from their publisher where they are not there yet.
+def get(name: str, folder: str | Path | None = None, say: Callable[[str], None] = print) -> Path:
+    """The folder of public pictures, which every command takes as it is: what is not there yet is fetched from its publisher.
 
     A transfer that was broken off goes on where it stopped; what does not have the known hash is not kept.
 
@@ -199,27 +180,25 @@ fashion-mnist. Did you mean 'mnist'?
         known = ", ".join(COLLECTIONS)
         raise UserError(f"no public pictures are called '{name}': expected {known}.{did_you_mean(name, COLLECTIONS)}")
     collection, folder = COLLECTIONS[name], Path(folder or name)
-    data = folder / collection.data
-    _refuse_others(folder, collection)
-    if collection.convert is None or not data.exists():
+    made = folder / f"{name}.zip"
+    _refuse_others(folder, {made.name, *(file.name for file in collection.files)})
+    convert = collection.convert
+    if convert is None or not made.exists():
         _fetch_all(collection, folder, say)
-        if collection.convert is not None:
-            archive, convert = folder / collection.files[0].name, collection.convert
-            say(f"writing {data}, which can be read in place")
-            write_atomically(data, lambda file: _zip(convert(archive), file))
-            archive.unlink()
-    return Fetched(name, data, collection.home)
+    if convert is not None and not made.exists():
+        archive = folder / collection.files[0].name
+        say(f"writing {made}, which can be read in place")
+        write_atomically(made, lambda file: _zip(convert(archive), file))
+        archive.unlink()
+    return folder
 
 
-def _refuse_others(folder: Path, collection: Collection) -> None:
+def _refuse_others(folder: Path, ours: set[str]) -> None:
     """Nothing is written among pictures of the user's own."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write, new or empty. Name another place.")
-    ours = {collection.data, *(file.name for file in collection.files)}
-    others = sorted(
-        path.name for path in (folder.iterdir() if folder.exists() else ()) if path.name not in ours and path.name[0] != "."
-    )
-    if others:
+    there = {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.exists() else set()
+    if others := sorted(there - ours):
         raise UserError(f"{folder} holds other files, such as {others[0]}: expected a new or empty folder. Name another place.")
 
 

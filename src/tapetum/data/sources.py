@@ -8,7 +8,7 @@
     DATA/MNIST/raw/*-ubyte.gz             the IDX files of MNIST and its kin
     DATA/tapetum-shards.json              shards that `tapetum pack` wrote, of any of the above; here, or at an address
 
-A lone folder that holds them (PetImages/, perhaps beside a readme) is looked through.
+A lone folder that holds them (PetImages/, perhaps beside a readme) is looked through, and so is an archive alone in a folder.
 
 No picture is decoded here, and nothing is written.
 """

@@ -68,12 +68,17 @@ class Store(Protocol):
 def open_store(path: Path) -> tuple[Store, str]:
     """The store in `path`, a folder or an archive (told by its content), and a word for its kind ("" for a plain folder).
 
+    An archive that lies alone in a folder is that folder's content.
+
     Raises:
         UserError: neither a folder nor an archive, a broken archive, or a compressed tar too large to be read in place.
     """
     if path.is_dir():
-        digits = idx_folder(path)
-        return (FolderStore(path), "") if digits is None else (IdxStore(digits), "set of IDX files, as MNIST comes")
+        if (digits := idx_folder(path)) is not None:
+            return IdxStore(digits), "set of IDX files, as MNIST comes"
+        if (archive := _lone_archive(path)) is None:
+            return FolderStore(path), ""
+        path = archive
     try:
         kind = archive_kind(path)
         if kind == "zip archive":
@@ -98,6 +103,18 @@ def archive_kind(path: Path) -> str:
         return "zip archive"
     # 257 is where every tar since POSIX 1988 (ustar) has its mark.
     return "tar archive" if head.startswith(tuple(_COMPRESSED)) or head[257:262] == b"ustar" else ""
+
+
+def _lone_archive(folder: Path) -> Path | None:
+    """The archive that is all that lies in a folder, as `tapetum get` leaves it."""
+    shown = [entry for entry in _entries(folder) if not _is_hidden(entry.name)]
+    if len(shown) != 1 or not _is_regular(shown[0]):
+        return None
+    archive = Path(shown[0].path)
+    try:
+        return archive if archive_kind(archive) else None
+    except OSError:
+        return None  # reading it will say why
 
 
 class FolderStore:
