@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import zipfile
 
 import numpy as np
 import pytest
@@ -59,6 +60,16 @@ def test_photos_reduced_for_a_small_network_are_found_too(reduced_to):
     assert [group.tolist() for group in twins.groups()] == [[3, 20], [8, 21]]
     digit = scene(4, 28)  # as small as it came
     assert found([digit, recoded(digit, 95)], reduced_to=28).groups() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reduced_to", [36, 112])
+def test_no_two_of_thousands_of_photos_are_taken_for_one(shared, reduced_to):
+    with zipfile.ZipFile(shared / "PetImages-180px.zip") as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))[::5]
+        photos = [reduce(decode(data), reduced_to) for name in names if (data := archive.read(name))]
+    assert len(photos) >= 4200
+    assert found(photos, reduced_to=reduced_to).groups() == []
 
 
 def test_no_pictures_have_no_duplicates():
