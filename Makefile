@@ -21,7 +21,7 @@ demo: $(STAMP)  ## the main job end to end on handwritten digits (under a minute
 	$(BIN)/tapetum demo
 
 # Threads that spin while they wait would take the cores from the other test processes.
-test: check  ## every check and every test, in a process a core
+test: check  ## every check and every test, in a process more than there are cores
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile
 
 coverage: $(STAMP)  ## the tests once more, and which lines of src/ none of them runs (half as long again)

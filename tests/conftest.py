@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tapetum.processes import num_cores
+
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist's
+def pytest_xdist_auto_num_workers():
+    """One test process more than there are cores: many tests wait for a program that they started."""
+    return num_cores() + 1
 
 
 @pytest.fixture(autouse=True)
