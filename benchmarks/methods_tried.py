@@ -1,7 +1,6 @@
 """Methods of training that the package does not have, to be compared with it by `accuracy.py --method`.
 
-What was measured stands in RESULTS ("One method at a time") and, `uncalmed`, in LOG. `alternating-flip` and `sam` only ran for
-two epochs, to see that they run.
+What was measured stands in RESULTS ("One method at a time") and, `uncalmed`, in LOG.
 
 Each puts itself in the place of a function of the package while a training runs.
 """
