@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import os
 import re
@@ -57,6 +58,12 @@ def remove_lock(path: Path) -> None:
     """Remove the file of a lock that is still held. Windows does not let go of it before, and removes it then by itself."""
     with contextlib.suppress(PermissionError):
         path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

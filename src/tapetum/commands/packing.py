@@ -26,11 +26,15 @@ def get(
     from tapetum.data.public import COLLECTIONS
     from tapetum.data.public import get as fetch
 
-    if not name:
-        rows = {each: {"what": known.what, "mb": known.size / 1e6, "home": known.home} for each, known in COLLECTIONS.items()}
+    if not name and json:
         print(
-            dumps(rows) if json else "\n".join(f"{each:13}  {row['mb']:5,.0f} MB  {row['what']}" for each, row in rows.items())
+            dumps(
+                {each: {"what": known.what, "mb": known.size / 1e6, "home": known.home} for each, known in COLLECTIONS.items()}
+            )
         )
+        return
+    if not name:
+        print("\n".join(f"{each:13}  {known.size / 1e6:5,.0f} MB  {known.what}" for each, known in COLLECTIONS.items()))
         return
     data = fetch(name, folder, say=lambda line: print(line, file=sys.stderr))
     if json:

@@ -29,7 +29,16 @@ from tapetum.data.samples import SPLITS, Samples, fingerprint
 from tapetum.data.shards import FORMAT, KIND, shard_name
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
-from tapetum.files import SHARD_INDEX, append_line, refuse_inside, remove_lock, write_atomically, write_csv, write_text
+from tapetum.files import (
+    SHARD_INDEX,
+    append_line,
+    refuse_inside,
+    remove_lock,
+    sha256_of,
+    write_atomically,
+    write_csv,
+    write_text,
+)
 from tapetum.talk import counted, say_nothing
 
 _LEFT_OUT, _JOURNAL, _LOCK = "left_out.csv", ".packing.jsonl", ".lock"
@@ -361,8 +370,7 @@ def _journal(folder: Path) -> list[dict[str, Any]]:
 
 def _is_whole(folder: Path, shard: dict[str, Any]) -> bool:
     try:
-        with (folder / shard["name"]).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == shard["sha256"]
+        return sha256_of(folder / shard["name"]) == shard["sha256"]
     except OSError:
         return False
 

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from tapetum.data.cachefolder import free_bytes
-from tapetum.data.remote import digest, fetch
+from tapetum.data.remote import fetch
 from tapetum.errors import UserError, did_you_mean
-from tapetum.files import write_atomically
+from tapetum.files import sha256_of, write_atomically
 
 # The CIFAR-10 page: a record of the binary version is a byte for the class, then 32 x 32 red, green and blue values.
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -208,7 +208,7 @@ def _fetch_all(collection: Collection, folder: Path, say: Callable[[str], None])
         place = folder / file.name
         if not place.exists():
             missing.append(file)
-        elif digest(place) != file.sha256:
+        elif sha256_of(place) != file.sha256:
             raise UserError(
                 f"{place} is not what {file.url} published (SHA-256): expected that file, or none. Move it away, and give "
                 "the same command again."

@@ -7,7 +7,6 @@ address.
 """
 
 import contextlib
-import hashlib
 import http.client
 import os
 import time
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from tapetum.data.addresses import WEB
 from tapetum.data.cachefolder import is_kept
 from tapetum.errors import UserError
-from tapetum.files import remove_lock
+from tapetum.files import remove_lock, sha256_of
 
 # A server that says nothing for so long has failed; what failed may pass, and is tried so often, after longer pauses each time.
 _SILENCE_SECONDS, _TRIES, _PAUSE_SECONDS = 30.0, 4, 1.0
@@ -77,7 +76,7 @@ def fetch(url: str, size: int, sha256: str, whole: Path) -> None:
 
             def complete() -> None:
                 _go_on(url, part, size)
-                if digest(part) != sha256:
+                if sha256_of(part) != sha256:
                     part.unlink(missing_ok=True)
                     raise OSError(f"its content is not what is known of it (SHA-256 {sha256})")
 
@@ -89,12 +88,6 @@ def fetch(url: str, size: int, sha256: str, whole: Path) -> None:
         raise _unwritable(whole.parent, error) from error
     finally:
         lock.release()
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _go_on(url: str, part: Path, size: int) -> None:

@@ -9,6 +9,7 @@ import bz2
 import contextlib
 import gzip
 import io
+import itertools
 import lzma
 import os
 import stat
@@ -107,11 +108,13 @@ def archive_kind(path: Path) -> str:
 
 def _lone_archive(folder: Path) -> Path | None:
     """The archive that is all that lies in a folder, as `tapetum get` leaves it."""
-    shown = [entry for entry in _entries(folder) if not _is_hidden(entry.name)]
-    if len(shown) != 1 or not _is_regular(shown[0]):
-        return None
-    archive = Path(shown[0].path)
     try:
+        with os.scandir(folder) as entries:
+            # The second settles it: the folder may hold a million.
+            shown = list(itertools.islice((entry for entry in entries if not _is_hidden(entry.name)), 2))
+        if len(shown) != 1 or not _is_regular(shown[0]):
+            return None
+        archive = Path(shown[0].path)
         return archive if archive_kind(archive) else None
     except OSError:
         return None  # reading it will say why

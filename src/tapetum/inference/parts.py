@@ -20,7 +20,7 @@ import numpy as np
 from tapetum import processes
 from tapetum.data.samples import Samples
 from tapetum.errors import UserError
-from tapetum.files import unguarded, write_text
+from tapetum.files import sha256_of, unguarded, write_text
 from tapetum.inference.answers import BATCH, Answering
 from tapetum.inference.predict import predict_samples, refuse_without_parquet, write_predictions
 
@@ -133,13 +133,11 @@ def _about(path: Path) -> dict[str, Any]:
     unreadable = frame["reason"] != ""
     answers = frame.loc[~unreadable, "label"]
     labels = (answers.map(unguarded) if path.suffix == ".csv" else answers).value_counts()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "file": path.name,
         "rows": len(frame),
         "unreadable": int(unreadable.sum()),
         "bytes": path.stat().st_size,
-        "sha256": digest,
+        "sha256": sha256_of(path),
         "labels": {str(label): int(count) for label, count in labels.items()},
     }
