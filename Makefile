@@ -20,14 +20,16 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## the main job end to end on handwritten digits (under a minute once set up)
 	$(BIN)/tapetum demo
 
-# Threads that spin while they wait would take the cores from the other test processes.
+# Threads that spin while they wait would take the cores from the other test processes; tests/conftest.py says the order.
+TESTS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m 'not slow' \
+  -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: check  ## every check and every test, in a process more than there are cores
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile
+	$(TESTS)
 
 coverage: $(STAMP)  ## the tests once more, and which lines of src/ none of them runs (half as long again)
 	$(BIN)/python -m pip install --quiet pytest-cov
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile \
-	  --timeout 900 --cov --cov-report=term-missing:skip-covered
+	$(TESTS) --timeout 900 --cov --cov-report=term-missing:skip-covered
 
 check: $(STAMP)  ## format, lint, types, import contract
 	$(BIN)/ruff format --check src tests benchmarks torture

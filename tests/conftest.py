@@ -15,10 +15,24 @@ from tapetum.processes import num_cores
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
+# The files that take longest, which begin first; those that start several processes each, launch and team, not together.
+LONGEST = ("docs", "launch", "run", "team", "cli", "textbook", "labels", "unlabelled", "judging", "tune")
+
+
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist's
 def pytest_xdist_auto_num_workers():
     """One test process more than there are cores: many tests wait for a program that they started."""
     return num_cores() + 1
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: a test process takes a whole file, and what begins last should soon end."""
+
+    def rank(item):
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(autouse=True)
