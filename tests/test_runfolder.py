@@ -1,21 +1,24 @@
 """Judges: other processes that want the same folder, and the file system."""
 
+import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tapetum.errors import UserError
-from tapetum.runfolder import claim
+from tapetum.files import claim
+from tapetum.runfolder import begin
 
 # Claims the folder if it can, and then holds it until its stdin ends.
 CLAIMANT = """
 import sys
 from pathlib import Path
 from tapetum.errors import UserError
-from tapetum.runfolder import claim
+from tapetum.files import claim
 try:
-    with claim(Path(sys.argv[1])):
+    with claim(Path(sys.argv[1]), "training"):
         (Path(sys.argv[1]) / "settings.toml").touch()
         print("holds", flush=True)
         sys.stdin.read()
@@ -35,12 +38,12 @@ def test_of_many_that_start_at_once_one_runs(tmp_path):
     claimants = [start(folder) for _ in range(6)]
     said = [each.stdout.readline().strip() for each in claimants]
     assert said.count("holds") == 1
-    refused = f"another training is writing to {folder}: wait until it has ended, or choose another --out."
+    refused = f"another training is writing to {folder}: wait until it has ended, or choose another folder."
     assert said.count(refused) == 5
     holder = claimants[said.index("holds")]
     holder.kill()  # the lock goes with the process
     holder.wait()
-    with claim(folder):
+    with claim(folder, "training"):
         pass
     for each in claimants:
         each.communicate()
@@ -48,16 +51,16 @@ def test_of_many_that_start_at_once_one_runs(tmp_path):
 
 def test_a_folder_to_which_nothing_was_written_goes_again(tmp_path):
     folder = tmp_path / "runs" / "new"
-    with pytest.raises(ZeroDivisionError), claim(folder):
+    with pytest.raises(ZeroDivisionError), claim(folder, "training"):
         raise ZeroDivisionError
     assert not (tmp_path / "runs").exists()
-    with claim(folder):
+    with claim(folder, "training"):
         (folder / "settings.toml").touch()
     assert (folder / "settings.toml").exists()
 
 
 def test_what_stood_there_before_stays(tmp_path):
-    with claim(tmp_path):
+    with claim(tmp_path, "training"):
         pass
     assert tmp_path.exists()
 
@@ -68,11 +71,15 @@ def test_what_a_killed_process_had_half_written_goes_at_the_next_start(tmp_path)
     scraps = [tmp_path / ".model.safetensors.abc.part", tmp_path / "checkpoint-2" / ".state-000000002.safetensors.x.part"]
     for path in (*kept, *scraps):
         path.touch()
-    with claim(tmp_path):
+    with contextlib.ExitStack() as held:
+        begin(Path("photos"), tmp_path, False, True, held)
         assert [path.exists() for path in (*kept, *scraps)] == [True] * 3 + [False] * 2
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="could not write to .*: nothing was changed"), claim(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(UserError, match="could not write to .*: nothing was changed"),
+        claim(tmp_path / "file" / "run", "training"),
+    ):
         pass

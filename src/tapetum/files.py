@@ -7,14 +7,18 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from tapetum.errors import UserError
 
 # The index of packed pictures (data/shards.py). It stands for the folder in which it lies.
 SHARD_INDEX = "tapetum-shards.json"
+# The lock of a folder that is being written.
+LOCK = ".lock"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -52,6 +56,48 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def let_others_read(path: Path) -> None:
     """Give a file that mkstemp made, for its owner alone, to whom the umask allows."""
     path.chmod(0o666 & ~_umask())
+
+
+@contextlib.contextmanager
+def claim(folder: Path, who: str) -> Iterator[None]:
+    """Hold `folder` for this process; two that write to one would each spoil the other's files.
+
+    It is made if it is not there, and goes again if nothing was written to it. The lock goes with the process, however that
+    ends.
+
+    Args:
+        folder: where this process alone is to write.
+        who: what writes, in a word, such as "training".
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another {who} is writing to {folder}: wait until it has ended, or choose another folder.") from None
+    except OSError as error:
+        raise UserError(
+            f"could not write to {folder} ({error.strerror or error}): nothing was changed. Choose another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        remove_lock(folder / LOCK)
+        lock.release()
+        for each in made:
+            with contextlib.suppress(OSError):  # something is in it
+                each.rmdir()
+
+
+def remove_scraps(*folders: Path) -> None:
+    """Remove what `write_atomically` had half written in a process that was killed, where nobody else writes now."""
+    for folder in folders:
+        for scrap in folder.glob(".*.part"):
+            scrap.unlink(missing_ok=True)
 
 
 def remove_lock(path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 import tapetum
 from tapetum import processes
@@ -16,11 +15,20 @@ from tapetum.config import Recipe, Settings, decide, read_table, to_toml
 from tapetum.data.samples import Samples
 from tapetum.data.table import Table
 from tapetum.errors import UserError
-from tapetum.files import csv_cells, named_after, read_csv, refuse_inside, remove_lock, write_csv, write_text
+from tapetum.files import (
+    LOCK,
+    claim,
+    csv_cells,
+    named_after,
+    read_csv,
+    refuse_inside,
+    remove_scraps,
+    write_csv,
+    write_text,
+)
 from tapetum.inference.description import MODEL_FILE
 from tapetum.training import checkpoint
 
-_LOCK = ".lock"
 # What a training leaves beside its settings and checkpoints (run.py); the model first: no other run's split may judge it.
 _RESULTS = (
     MODEL_FILE,
@@ -42,7 +50,8 @@ def begin(data: Path, out: str | Path | None, resume: bool, overwrite: bool, hel
             out, overwrite = begun, True
             resume = checkpoint.any_in(Path(begun))
         folder = run_folder(data, out, resume, overwrite)
-        held.enter_context(claim(folder))
+        held.enter_context(claim(folder, "training"))
+        remove_scraps(folder, *folder.glob("checkpoint*"))
         processes.remember_begun(name, str(folder))
         found = {"folder": str(folder), "resume": resume}
     found = processes.told(found)
@@ -64,7 +73,7 @@ def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool
         raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
     if resume:
         checkpoint.refuse_missing(folder)
-    content = {path.name for path in folder.iterdir()} - {_LOCK} if folder.exists() else set()
+    content = {path.name for path in folder.iterdir()} - {LOCK} if folder.exists() else set()
     if content and not content & {"settings.toml", MODEL_FILE}:
         raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
     # What a training left that was stopped before its first checkpoint is nobody's.
@@ -74,41 +83,6 @@ def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool
             f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out."
         )
     return folder
-
-
-@contextlib.contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this process; two trainings in one would each spoil the other's files.
-
-    The folder is made if it is not there, and goes again if nothing was written to it. The lock goes with the process,
-    however that ends.
-
-    Raises:
-        UserError: another process holds it, or it cannot be written.
-    """
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    lock = FileLock(folder / _LOCK)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"another training is writing to {folder}: wait until it has ended, or choose another --out.") from None
-    except OSError as error:
-        raise UserError(
-            f"could not write to {folder} ({error.strerror or error}): nothing was changed. Choose another --out."
-        ) from error
-    for scrap in (*folder.glob(".*.part"), *folder.glob("checkpoint*/.*.part")):
-        scrap.unlink(missing_ok=True)  # what a process that was killed had half written; nobody else writes here now
-    try:
-        yield
-    finally:
-        if folder.exists() and {path.name for path in folder.iterdir()} <= {_LOCK}:
-            remove_lock(folder / _LOCK)
-            lock.release()
-            for each in made:
-                with contextlib.suppress(OSError):  # somebody else has put something there
-                    each.rmdir()
-        lock.release()
 
 
 def _forget(folder: Path) -> None:

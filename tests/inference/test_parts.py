@@ -112,12 +112,41 @@ def test_a_folder_of_something_else_is_refused(finished, pictures, tmp_path):
     with pytest.raises(UserError, match="another rows_a_part"):
         into_parts(finished[0], pictures, tmp_path / "parts", {"rows": 64})
     (pictures / "new.png").write_bytes(b"")
-    with pytest.raises(UserError, match="another files, names_sha256"):
+    with pytest.raises(UserError, match="predictions of other files"):
         into_parts(finished[0], pictures, tmp_path / "parts", {"rows": 32})
     (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".movie.mkv.part").write_bytes(b"half a film")
     (tmp_path / "other" / "manifest.json").write_text("[1]")
     with pytest.raises(UserError, match="files of another kind"):
         into_parts(finished[0], pictures, tmp_path / "other", {"rows": 32})
+    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == [".movie.mkv.part", "manifest.json"]
+
+
+def test_other_pictures_of_the_same_names_are_no_reason_to_stop_early(finished, pictures, tmp_path):
+    into_parts(finished[0], pictures, tmp_path / "parts", {"rows": 32})
+    before = (tmp_path / "parts" / "part-00000.csv").read_bytes()
+    one, two = sorted(pictures.glob("lying/*"))[:2]
+    one.write_bytes(two.read_bytes())
+    with pytest.raises(UserError, match="or of these before they changed"):
+        into_parts(finished[0], pictures, tmp_path / "parts", {"rows": 32})
+    assert (tmp_path / "parts" / "part-00000.csv").read_bytes() == before
+
+
+def test_two_commands_do_not_write_the_same_parts(finished, pictures, tmp_path, monkeypatch):
+    write = parts.write_predictions
+
+    def meanwhile(predictions, path):
+        monkeypatch.setattr(parts, "write_predictions", write)
+        with pytest.raises(UserError, match="another prediction is writing"):
+            into_parts(finished[0], pictures, tmp_path / "parts", {"rows": 32})
+        write(predictions, path)
+
+    monkeypatch.setattr(parts, "write_predictions", meanwhile)
+    into_parts(finished[0], pictures, tmp_path / "parts", {"rows": 32})
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [
+        "manifest.json",
+        *(f"part-0000{n}.csv" for n in (0, 1, 2)),
+    ]
 
 
 def test_parquet_without_its_library_is_one_sentence(finished, pictures, tmp_path, monkeypatch):

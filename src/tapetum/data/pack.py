@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from tapetum.data.addresses import url_of
@@ -30,10 +29,11 @@ from tapetum.data.shards import FORMAT, KIND, shard_name
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.files import (
+    LOCK,
     SHARD_INDEX,
     append_line,
+    claim,
     refuse_inside,
-    remove_lock,
     sha256_of,
     write_atomically,
     write_csv,
@@ -41,7 +41,7 @@ from tapetum.files import (
 )
 from tapetum.talk import counted, say_nothing
 
-_LEFT_OUT, _JOURNAL, _LOCK = "left_out.csv", ".packing.jsonl", ".lock"
+_LEFT_OUT, _JOURNAL = "left_out.csv", ".packing.jsonl"
 _OURS = re.compile(r"shard-\d{6,9}\.tar|\..+\.part")
 _LARGEST_MB = 100_000
 # How WebDataset calls each kind; the content decides, not the name.
@@ -121,7 +121,8 @@ def pack(
     refuse_inside(folder, Path(data), "folder of shards")
     samples = find_samples(data)
     say(f"{samples.origin}: {samples.describe()}")
-    with _claim(folder):
+    _refuse_strange(folder)
+    with claim(folder, "pack"):
         return _pack(samples, folder, shard_mb, seed, overwrite, say)
 
 
@@ -299,35 +300,17 @@ def _is_of(samples: Samples, row: int, name: str) -> bool:
     return samples.classes[samples.labels[row]] == name
 
 
-@contextlib.contextmanager
-def _claim(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process, and leave no lock, nor an empty folder that was not there, behind."""
+def _refuse_strange(folder: Path) -> None:
+    """Raise a UserError where something else lies."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write the shards to. Choose another place.")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     ours = {SHARD_INDEX, _JOURNAL} & names
-    strange = [name for name in names - {SHARD_INDEX, _JOURNAL, _LEFT_OUT, _LOCK} if not (ours and _OURS.fullmatch(name))]
+    strange = [name for name in names - {SHARD_INDEX, _JOURNAL, _LEFT_OUT, LOCK} if not (ours and _OURS.fullmatch(name))]
     if strange:
         raise UserError(
             f"{folder} holds files of another kind ({min(strange)}): shards need a folder of their own. Choose another place."
         )
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    lock = FileLock(folder / _LOCK)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"another pack is writing to {folder}: wait until it has ended, or choose another place.") from None
-    except OSError as error:
-        raise UserError(f"could not write to {folder} ({error.strerror or error}). Choose another place.") from error
-    try:
-        yield
-    finally:
-        remove_lock(folder / _LOCK)
-        lock.release()
-        for each in made:
-            with contextlib.suppress(OSError):  # something is in it
-                each.rmdir()
 
 
 def _begun(folder: Path, identity: str, overwrite: bool) -> tuple[list[dict[str, Any]], list[tuple[int, str]], int]:

@@ -9,8 +9,10 @@ A part is written whole or not at all, so what is there is done: the same comman
 each takes every so manieth part; they need no word from each other.
 """
 
+import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,13 @@ import numpy as np
 from tapetum import processes
 from tapetum.data.samples import Samples
 from tapetum.errors import UserError
-from tapetum.files import sha256_of, unguarded, write_text
+from tapetum.files import LOCK, claim, remove_scraps, sha256_of, unguarded, write_text
 from tapetum.inference.answers import BATCH, Answering
 from tapetum.inference.predict import predict_samples, refuse_without_parquet, write_predictions
 
 MANIFEST = "manifest.json"
+# What a process that was killed while it wrote the first manifest leaves.
+_SCRAP = re.compile(rf"\.{re.escape(MANIFEST)}\..+\.part")
 
 
 def predict_parts(
@@ -48,7 +52,7 @@ def predict_parts(
         batch, reject: as in `predict`.
 
     Raises:
-        UserError: the folder holds something else, it cannot be written, or pyarrow is missing.
+        UserError: the folder holds something else, another process writes there, it cannot be written, or pyarrow is missing.
     """
     if kind == "parquet":
         refuse_without_parquet()
@@ -58,20 +62,32 @@ def predict_parts(
         "model": hashlib.sha256(json.dumps(classifier.about, sort_keys=True, default=str).encode()).hexdigest(),
         "classes": list(classifier.classes_),
         "files": len(samples),
-        "names_sha256": _hash_of(samples.names),
+        "files_sha256": _hash_of(samples),
         "kind": kind,
         "rows_a_part": rows,
         "batch": batch,
         "reject": reject,
     }
-    if processes.first():
-        _begin(folder, asked)
-    processes.wait()
+    with contextlib.ExitStack() as held:
+        if processes.first():
+            _refuse_other(folder, asked)
+            held.enter_context(claim(folder, "prediction"))
+            _refuse_other(folder, asked)  # once more, now that nobody else writes there
+            remove_scraps(folder)
+            if not (folder / MANIFEST).exists():
+                write_text(folder / MANIFEST, _json({**asked, "complete": False}))
+        processes.wait()
+        return _predict(classifier, samples, folder, asked)
+
+
+def _predict(classifier: Answering, samples: Samples, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """The parts that are not there yet, and the manifest of all."""
+    kind, rows = asked["kind"], asked["rows_a_part"]
     paths = [folder / f"part-{number:05d}.{kind}" for number in range(-(-len(samples) // rows))]
     for number, path in _mine(paths):
         if not path.exists():
             part = samples.select(np.arange(number * rows, min(len(samples), (number + 1) * rows)))
-            write_predictions(predict_samples(classifier, part, batch, reject), path)
+            write_predictions(predict_samples(classifier, part, asked["batch"], asked["reject"]), path)
     parts = [part for _, part in sorted(processes.all_told([(number, _about(path)) for number, path in _mine(paths)]))]
     labels: dict[str, int] = {}
     for part in parts:
@@ -80,7 +96,7 @@ def predict_parts(
     unreadable = sum(part["unreadable"] for part in parts)
     manifest = {**asked, "complete": True, "unreadable": unreadable, "labels": labels, "parts": parts}
     if processes.first():
-        write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / MANIFEST, _json(manifest))
     return manifest
 
 
@@ -89,23 +105,24 @@ def _mine(paths: list[Path]) -> Iterator[tuple[int, Path]]:
     return ((number, path) for number, path in enumerate(paths) if number % processes.count() == processes.rank())
 
 
-def _hash_of(names: tuple[str, ...]) -> str:
+def _json(manifest: dict[str, Any]) -> str:
+    return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+
+
+def _hash_of(samples: Samples) -> str:
+    """Changes when a file comes, goes, changes its name or its content."""
     digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    for name in samples.names:
+        digest.update(f"{name}\0{samples.store.stamp(name)}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _begin(folder: Path, asked: dict[str, Any]) -> None:
-    """A new folder with a manifest of what is asked for, or one that has the same."""
+def _refuse_other(folder: Path, asked: dict[str, Any]) -> None:
+    """Raise a UserError unless the folder is new, or holds a manifest of what is asked for."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder for the parts. Choose another --out.")
-    content = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    for scrap in [name for name in content if name.startswith(".") and name.endswith(".part")]:
-        (folder / scrap).unlink(missing_ok=True)  # of a process that was killed
-        content.remove(scrap)
-    if not content:
-        write_text(folder / MANIFEST, json.dumps({**asked, "complete": False}, indent=2, ensure_ascii=False) + "\n")
+    content = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if all(name == LOCK or _SCRAP.fullmatch(name) for name in content):
         return
     try:
         before = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
@@ -114,6 +131,11 @@ def _begin(folder: Path, asked: dict[str, Any]) -> None:
             f"{folder} holds files of another kind: parts need a folder of their own. Choose another --out."
         ) from None
     changed = [name for name, value in asked.items() if before.get(name) != value]
+    if {"files", "files_sha256"} & set(changed):
+        raise UserError(
+            f"{folder} holds predictions of other files, or of these before they changed: expected the same to go on with. "
+            "Choose another --out."
+        )
     if changed:
         raise UserError(
             f"{folder} holds predictions with another {', '.join(changed)}: expected the same to go on with. "

@@ -31,9 +31,9 @@ from tapetum.data.table import Table
 from tapetum.errors import UserError
 from tapetum.evaluation.growth import Growth, Point, growth
 from tapetum.evaluation.metrics import majority_baseline
-from tapetum.files import append_line, end_line, write_csv, write_text
+from tapetum.files import append_line, claim, end_line, remove_scraps, write_csv, write_text
 from tapetum.looking.growing import write_growth
-from tapetum.runfolder import claim, write_left_out
+from tapetum.runfolder import write_left_out
 from tapetum.scaling import fitting
 from tapetum.talk import duration, say_to_stderr
 from tapetum.training import fresh, recipes
@@ -107,7 +107,8 @@ def grow(
         raise UserError(f"seeds {seeds}: expected 1 or more trainings of each size.")
     samples = fitting.find(data, settings, say)
     folder = fitting.own_folder(samples.origin, out, "grow", _PLAN, "growth")
-    with claim(folder):
+    with claim(folder, "growth"):
+        remove_scraps(folder)
         plan, table = _plan(folder, samples, tuple(sorted(set(sizes))), seeds, settings, say)
         write_left_out(folder, table)
         deadline = begun + 60 * _minutes(settings) - _RESERVE_SECONDS
