@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 
 import tapetum
 from conftest import interrupted_in_step, write_stripes
+from tapetum.config import Settings
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
 from tapetum.inference.predict import predict_samples
+from tapetum.talk import duration
 
 QUICK = dict(model="compact", size=32, epochs=6, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0, flip="on")
 
@@ -90,7 +92,7 @@ def test_of_a_run_that_is_replaced_nothing_stands_beside_the_new_one(stripes, tm
         patch.setattr(tapetum.run, "_say_estimate", lambda *_: pytest.fail("stop here"))
         with pytest.raises(pytest.fail.Exception):
             quick(stripes, run.folder, seed=1, overwrite=True)
-    assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "settings.toml", "splits.csv"]
+    assert sorted(path.name for path in run.folder.iterdir()) == ["settings.toml", "splits.csv"]
 
 
 @pytest.mark.parametrize("share", [0.8, 0.9])
@@ -327,6 +329,39 @@ def test_a_run_is_resumed_with_as_many_threads_as_it_began_with(stripes, tmp_pat
         assert tensors(whole) != tensors(quick(stripes, tmp_path / "one", epochs=2))
     finally:
         torch.set_num_threads(now)
+
+
+def test_a_recipe_counts_the_pictures_that_will_train(stripes):
+    from tapetum.run import _look
+
+    def count(splits, **settings):
+        return _look(find_samples(stripes).with_splits(np.array(splits)), Settings(**settings), torch.device("cpu")).count
+
+    assert count([""] * 80) == count(["train"] * 80) == 64
+    assert count([""] * 80, test=0.3) == count(["train"] * 80, val=0.5) == 40
+    assert count([""] * 40 + ["test"] * 40, test=0.3) == count(["train"] * 40 + ["test"] * 40) == 32
+    assert count(["train", "", "val", "test"] * 20) == 40
+    assert count(["train"] * 60 + ["test"] * 20, folds=5) == 48
+
+
+def test_the_time_told_beforehand_counts_validations_and_the_budget_keeps_time_for_them(stripes, tmp_path, monkeypatch):
+    from tapetum.training import estimate
+
+    monkeypatch.setattr(estimate, "seconds_per_step", lambda *_, **__: 1.0)
+    monkeypatch.setattr("tapetum.training.team.seconds_to_add_gradients", lambda _: 0.0)
+    # Of a step of 16 pictures a picture's forward pass is a 48th; 30 validate, in 50 validations of 50 epochs of 4 steps each.
+    from tapetum import run as module
+
+    told, tasks = [], []
+    splits = np.array(["train"] * 25 + ["val"] * 15 + ["train"] * 25 + ["val"] * 15)
+    samples = find_samples(stripes).with_splits(splits)
+    options = {**QUICK, "epochs": 50, "batch": 16, "views": "one", "start_size": 32, "size": 32}
+    monkeypatch.setattr(module, "_train", lambda job, *_: tasks.append(job.task))
+    tapetum.train(samples, tmp_path / "run", **{**options, "say": told.append, "minutes": 5})
+    seconds = 50 * (4 + 30 / 48)
+    assert any(f"about {duration(seconds)}" in line for line in told), told
+    # 2 % and 4 seconds or more are kept, and the time for answers on 30 validation and 50 training pictures.
+    assert tasks[0].deadline == pytest.approx(300 * 0.98 - 80 / 48 - 8, abs=6)
 
 
 def test_a_budgets_recipe_is_not_chosen_anew_when_it_is_resumed(stripes, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from tapetum.training.loop import Task
 # How many pictures stand in the grid.
 _GRID = 20
 # So many pictures at most teach what is known, and as many calibrate it; fewer than the least calibrate nothing.
-_MOST_FEATURES, _LEAST_STRANGERS = 2000, 20
+MOST_FEATURES, _LEAST_STRANGERS = 2000, 20
 
 
 def learn_strangers(classifier: Classifier, tasks: list[Task], crossed: bool) -> list[np.ndarray]:
@@ -59,7 +59,7 @@ def learn_strangers(classifier: Classifier, tasks: list[Task], crossed: bool) ->
 
 def _some(count: int) -> np.ndarray:
     """Some of `count` rows, drawn without order, where they are very many."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:_MOST_FEATURES])
+    return np.sort(np.random.default_rng(0).permutation(count)[:MOST_FEATURES])
 
 
 def answers(classifier: Classifier, table: Table, validated: list[np.ndarray]) -> dict[str, np.ndarray]:

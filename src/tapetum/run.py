@@ -61,8 +61,10 @@ from tapetum.training.record import Record, refuse_without_tensorboard
 
 # A training of fewer steps is not worth measuring more than one beforehand.
 _MANY_STEPS = 300
-# Of a time budget, what is kept for evaluation and for writing the results.
+# Of a time budget, what is kept for writing the results, and for what nobody foresees.
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02
+# Where others use the processor too, results take longer; more than so many times as long is not believed.
+_BUSIEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,15 @@ def _prepare(
             for finding in find_serious(samples, table.pictures):
                 say(f"serious: {finding.title} (tapetum check shows them)")
     task = _task(table, recipe, settings, devices[0], folder)
-    _say_estimate(network, task, settings, say)
+    clock, computed = time.monotonic(), time.thread_time()
+    answer = _say_estimate(network, task, heap, settings, say)
+    busy = (time.monotonic() - clock) / max(1e-3, time.thread_time() - computed)
     if settings.minutes != "auto":
-        left = settings.minutes * 60 * (1 - _RESERVE_SHARE) - _RESERVE_SECONDS - (time.monotonic() - begun)
-        task = dataclasses.replace(task, deadline=left)
+        given = settings.minutes * 60 * (1 - _RESERVE_SHARE) - (time.monotonic() - begun)
+        # The results: of pictures that validate, test, and show what is known (judging.py), and the page.
+        answers = len(table.samples) - len(task.training.rows) + min(judging.MOST_FEATURES, len(task.training.rows))
+        results = answers * answer + _RESERVE_SECONDS * min(_BUSIEST, max(1.0, busy))
+        task = dataclasses.replace(task, deadline=max(given - results, given / 2))
     return _Job(folder, resume, settings, say, devices, samples, table, recipe, why, task, heap, {settings.seed: network})
 
 
@@ -283,11 +290,11 @@ def _look(samples: Samples, settings: Settings, where: torch.device) -> recipes.
     """What a recipe is chosen by: how many pictures train, the size and colour of some of them, and with a budget the speed."""
     if settings.split == "notes":
         count = splits.notes_counts(len(samples))[0]
-    elif (samples.splits == "train").any():
-        count = int((samples.splits == "train").sum())
     else:
-        val = settings.val if settings.folds == 1 else 1 / settings.folds
-        count = max(1, round(len(samples) * (1 - val - settings.test)))  # too few are refused where they are split
+        val = 0.0 if (samples.splits == "val").any() else settings.val if settings.folds == 1 else 1 / settings.folds
+        test = 0.0 if (samples.splits == "test").any() else settings.test
+        trains = np.count_nonzero(np.isin(samples.splits, ("", "train")))
+        count = max(1, round(trains * (1 - val - test)))  # too few are refused where they are split
     return fresh.facts(samples, count, settings, where if settings.minutes != "auto" else None)
 
 
@@ -344,14 +351,21 @@ def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], No
     return dataclasses.replace(task, deadline=task.deadline - spent), [progress]
 
 
-def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings, say: Callable[[str], None]) -> None:
+def _say_estimate(
+    network: torch.nn.Module, task: loop.Task, heap: Samples | None, settings: Settings, say: Callable[[str], None]
+) -> float:
+    """Tell time and memory beforehand. Returns the seconds that an answer for one picture takes."""
     recipe, steps = task.recipe, len(task.training)
     times = 3 if steps * recipe.epochs > _MANY_STEPS else 1
     # Of several processes each has its part of a batch.
     recipe = dataclasses.replace(recipe, batch=max(2, -(-recipe.batch // processes.count())))
     seconds = estimate.seconds_per_step(network, recipe, task.device, task.mixed, task.fast, times)
-    seconds += team.seconds_to_add_gradients(network)
-    seconds *= steps * recipe.epochs * (settings.folds - 1 if settings.folds > 1 else settings.trainings)
+    answer = estimate.seconds_per_answer(seconds, recipe)
+    seconds = steps * recipe.epochs * (seconds + team.seconds_to_add_gradients(network))
+    seconds += recipe.epochs / task.validated_every() * len(task.validation.rows) * answer
+    if heap is not None:
+        seconds *= unlabelled.work(len(task.training.rows), len(heap))
+    seconds *= settings.folds - 1 if settings.folds > 1 else settings.trainings
     gigabytes = estimate.memory_bytes(network, recipe) / 1e9
     parameters = sum(p.numel() for p in network.parameters())
     many = f", {processes.count()} processes" if processes.count() > 1 else ""
@@ -362,3 +376,4 @@ def _say_estimate(network: torch.nn.Module, task: loop.Task, settings: Settings,
         f"{counted(recipe.epochs, 'epoch')} of {counted(steps, 'step')}, about {duration(seconds)} "
         f"and {gigabytes:.1f} GB of memory{each}{budget}"
     )
+    return answer

@@ -19,10 +19,11 @@ def scene(seed, side=160):
     return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(2))
 
 
-def found(pictures, **options):
+def found(pictures, labels=None, **options):
     arrays = [np.asarray(picture) for picture in pictures]
     sizes = np.array([array.shape[:2] for array in arrays])
-    return find_duplicates(lambda i: arrays[i], [look(array) for array in arrays], sizes, **options)
+    labels = np.arange(len(arrays)) % 2 if labels is None else np.array(labels)
+    return find_duplicates(lambda i: arrays[i], [look(array) for array in arrays], sizes, labels, **options)
 
 
 def recoded(picture, quality):
@@ -62,6 +63,30 @@ def test_photos_reduced_for_a_small_network_are_found_too(reduced_to):
     assert found([digit, recoded(digit, 95)], reduced_to=28).groups() == []
 
 
+def seen_by_a_fixed_camera(count, ground=0, marked=()):
+    """One scene again and again, with noise; a spot somewhere in the marked ones."""
+    generator = np.random.default_rng(1)
+    pictures = []
+    for i in range(count):
+        picture = np.asarray(scene(ground)).astype(float) + generator.normal(0, 4, (160, 160, 3))
+        if i in marked:
+            top, left = generator.integers(10, 140, 2)
+            picture[top : top + 8, left : left + 8] = 255
+        pictures.append(picture.clip(0, 255).astype(np.uint8))
+    return pictures
+
+
+def test_pictures_of_one_scene_are_no_copies_of_each_other():
+    pictures = seen_by_a_fixed_camera(40, marked=range(20))
+    twins = found([*pictures, pictures[3]], labels=[*[0] * 20, *[1] * 20, 0])
+    assert [group.tolist() for group in twins.groups()] == [[3, 40]]
+    assert twins.alike.all()
+    # A burst among other pictures of its class is kept together; most of a class is not.
+    burst = [*seen_by_a_fixed_camera(12, ground=1), *(scene(i) for i in range(2, 12))]
+    assert [len(group) for group in found(burst, labels=[0] * 22).groups()] == [12]
+    assert found(burst, labels=[*[0] * 12, *[1] * 10]).groups() == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reduced_to", [36, 112])
 def test_no_two_of_thousands_of_photos_are_taken_for_one(shared, reduced_to):
@@ -73,7 +98,7 @@ def test_no_two_of_thousands_of_photos_are_taken_for_one(shared, reduced_to):
 
 
 def test_no_pictures_have_no_duplicates():
-    assert find_duplicates(lambda i: None, [], np.zeros((0, 2), int)).groups() == []
+    assert find_duplicates(lambda i: None, [], np.zeros((0, 2), int), np.zeros(0, int)).groups() == []
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -62,6 +62,10 @@ def test_parts_are_not_taken_for_classes(tmp_path, names):
 
 def test_a_class_may_be_called_train(tmp_path):
     assert find_samples(tree(tmp_path, "train/1.jpg", "bus/1.jpg", "bus/2.jpg")).counts() == {"bus": 2, "train": 1}
+    found = find_samples(
+        tree(tmp_path / "nested", *(f"{c}/{side}/{n}.jpg" for c in ("bus", "car", "train") for side in "ab" for n in "12"))
+    )
+    assert (found.layout, found.classes, len(found)) == ("class folders", ("bus", "car", "train"), 12)
 
 
 def test_a_train_folder_alone_is_a_wrapper(tmp_path):
@@ -135,7 +139,7 @@ def test_a_csv_of_any_dialect(tmp_path):
     tree(tmp_path, "a/1.jpg", "a/2.jpg", "a/3 x.jpg")
     for text in (
         "path,label,split\na/1.jpg,cat,train\na/2.jpg,dog,valid\na/3 x.jpg,dog,\n",
-        "﻿Filename;Class;Split\r\na\\1.jpg;cat;train\r\na/2.jpg;dog;val\r\n\r\na/3 x.jpg;dog;\r\n",
+        "﻿\r\n\r\nFilename;Class;Split\r\na\\1.jpg;cat;train\r\na/2.jpg;dog;val\r\n\r\na/3 x.jpg;dog;\r\n",
         "label\tfile\tsplit\ncat\ta/1.jpg\tTrain\ndog\ta/2.jpg\tvalidation\ndog\ta/3 x.jpg\t\n",
     ):
         (tmp_path / "labels.csv").write_text(text, encoding="utf-8", newline="")

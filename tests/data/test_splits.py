@@ -41,6 +41,8 @@ def test_a_missing_validation_part_is_taken_from_training_only():
     found = split(samples(25, 25, splits=given), 0.2, 0, 0)
     assert (found.splits == "val").sum() == 8
     assert (found.splits == "test").sum() == 10
+    # A share for testing that is not taken, since a test part is there, takes nothing from the others either.
+    assert (split(samples(25, 25, splits=given), 0.2, 0.3, 0).splits == found.splits).all()
 
 
 def test_a_class_of_one_picture_cannot_be_split():
@@ -71,6 +73,9 @@ def test_the_notes_split_is_scaled_down_for_fewer_pictures():
     assert [(found.splits == part).sum() for part in ("train", "val", "test")] == [80, 18, 2]
     with pytest.raises(UserError, match="3 pictures are too few"):
         notes_split(samples(2, 1))
+    with pytest.raises(UserError, match="7 pictures are too few"):
+        notes_split(samples(4, 3))
+    assert sorted(notes_split(samples(4, 4)).splits) == ["test", *["train"] * 6, "val"]
 
 
 def test_numbers_are_ranges():
@@ -95,6 +100,17 @@ def test_duplicates_stay_on_one_side():
         assert (parts == "val").sum() == pytest.approx(24, abs=4)
     single = split(table, 0.2, 0.2, 7, np.arange(120)).splits
     assert (single == split(table, 0.2, 0.2, 7).splits).all()
+
+
+def test_a_burst_does_not_fill_the_validation_part():
+    groups = np.array([*[0] * 60, *range(60, 200)])
+    for seed in range(20):
+        parts = split(samples(100, 100), 0.2, 0.0, seed, groups).splits
+        assert (parts[:100] == "val").sum() == 20
+        assert (parts[:60] == "train").all()
+    # Where nothing else is there, the least of them goes.
+    parts = split(samples(12, 12), 0.2, 0.0, 0, np.array([*[0] * 7, *[1] * 5, *range(12, 24)])).splits
+    assert (parts[:12] == "val").tolist() == [False] * 7 + [True] * 5
 
 
 def test_a_class_of_one_picture_many_times_over_is_refused():

@@ -101,6 +101,22 @@ def test_a_share_of_bad_files_that_is_just_allowed_is(folder):
     assert len(read_all(few, 32, Settings(unreadable=0.29), lambda line: None).rows) == 71
 
 
+def test_a_class_without_a_picture_to_train_on_is_refused(folder):
+    write(folder / "train", a=4, b=4, c=1)
+    write(folder / "val", a=2, b=2, c=2)
+    (folder / "train" / "c" / "00.png").write_bytes(b"")
+    with pytest.raises(UserError, match="class 'c' has no picture to train on: its 2 pictures validate"):
+        read(folder)
+
+
+def test_a_table_without_training_rows_is_to_judge_on_and_not_to_train_on(folder):
+    write(folder, a=4, b=4)
+    rows = [f"{label}/{i:02d}.png,{label},{split}" for label in "ab" for i, split in enumerate(("val", "test") * 2)]
+    (folder / "table.csv").write_text("\n".join(["path,label,split", *rows]))
+    with pytest.raises(UserError, match="none of the 8 pictures is for training"):
+        read(folder / "table.csv")
+
+
 @pytest.mark.parametrize("kept", [(), (0, 2)])
 def test_a_selection_without_any_file_of_a_class_is_refused(folder, tmp_path, kept):
     samples = find_samples(write(folder, cat=4, dog=4, owl=4))

@@ -93,7 +93,7 @@ class Pictures:
     def duplicates(self, rows: np.ndarray) -> Duplicates:
         """Which of the pictures in `rows`, all readable, are the same or nearly."""
         looks = [look for row in rows if (look := self.looks[row]) is not None]
-        return find_duplicates(lambda i: self[int(rows[i])], looks, self.sizes[rows], self.reduce_to)
+        return find_duplicates(lambda i: self[int(rows[i])], looks, self.sizes[rows], self.samples.labels[rows], self.reduce_to)
 
 
 def open_pictures(samples: Samples, reduce_to: int, use_cache: bool = True) -> Pictures:

@@ -203,13 +203,18 @@ def _duplicates(readable: Samples, twins: Duplicates) -> Iterator[Finding]:
         if groups:
             stand = "1 picture stands" if len(groups) == 1 else f"{len(groups):,} pictures stand"
             yield Finding(kind, harm, f"{stand} {words}", groups=tuple(groups))
+    alike = tuple((readable.names[i], "") for i in np.flatnonzero(twins.alike))
+    if alike:
+        title = f"{len(alike):,} pictures of one scene, as of a fixed camera: of these only equal pixels count as the same"
+        yield Finding("one-scene", "note", title, alike)
 
 
 def _classes(samples: Samples, readable: Samples) -> Iterator[Finding]:
     counts = {name: count for name, count in readable.counts().items() if samples.counts()[name]}
     few = tuple((name, f"{count:,} pictures") for name, count in counts.items() if count < _FEW)
     if few:
-        yield Finding("few", "warning", f"{len(few):,} classes of fewer than {_FEW} pictures: their figures will be vague", few)
+        classes = "1 class" if len(few) == 1 else f"{len(few):,} classes"
+        yield Finding("few", "warning", f"{classes} of fewer than {_FEW} pictures: their figures will be vague", few)
     largest, smallest = max(counts.values(), default=0), min(counts.values(), default=0)
     if smallest and largest / smallest >= _UNEVEN:
         ratio = largest / smallest

@@ -2,7 +2,8 @@
 
 Two files with the same decoded, reduced pixels are the same picture. Two photos that are nearly so are found in two steps:
 their difference hashes (64 bits: which of two neighbouring patches is lighter) differ in three bits at most, and their 16 x 16
-miniatures by few grey levels. Small pictures hold too little for that; of them only equal pixels count.
+miniatures by few grey levels. Small pictures hold too little for that; of them only equal pixels count. So they do of pictures
+that are all alike from afar, as a fixed camera makes them: there looks tell the scene, not the picture.
 """
 
 import hashlib
@@ -22,6 +23,8 @@ _MOST_DIFFERENCE = 7.0
 _MINIATURE = 16
 # So many pictures of one band are no duplicates but of one kind (blank, framed in black); comparing all pairs would take long.
 _CROWD = 2000
+# A chain of more near ones than so many that holds several classes, or most of one, is not of copies but of one scene.
+_COPIES, _MOST_OF_CLASS = 10, 2 / 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Duplicates:
     """(N,) int64: pictures of the same number are the same or nearly so; a chain of near ones counts as one group."""
     exact: np.ndarray
     """(N,) int64: pictures of the same number have the same pixels."""
+    alike: np.ndarray
+    """(N,) bool: these are of one scene; of them only equal pixels count."""
 
     def groups(self) -> list[np.ndarray]:
         """The indices of each group of two or more, the largest first."""
@@ -67,7 +72,11 @@ class Duplicates:
 
 
 def find_duplicates(
-    picture: Callable[[int], np.ndarray], looks: Sequence[Look], sizes_N2: np.ndarray, reduced_to: int = _LEAST_SIDE
+    picture: Callable[[int], np.ndarray],
+    looks: Sequence[Look],
+    sizes_N2: np.ndarray,
+    labels_N: np.ndarray,
+    reduced_to: int = _LEAST_SIDE,
 ) -> Duplicates:
     """Group N pictures.
 
@@ -75,11 +84,9 @@ def find_duplicates(
         picture: gives the i-th, uint8 RGB; only those whose hashes are close are asked for.
         looks: of each.
         sizes_N2: (N, 2) heights and widths.
+        labels_N: (N,) their classes.
         reduced_to: larger pictures were made so large (their shorter side).
     """
-    from scipy.sparse import coo_array  # with what it brings a tenth of a second, for which prediction need not wait
-    from scipy.sparse.csgraph import connected_components
-
     _, exact = np.unique([each.pixels for each in looks], return_inverse=True)
     _, first = np.unique(exact, return_index=True)  # of the same pixels one stands for all
     least = min(_LEAST_SIDE, max(_LEAST_REDUCED, reduced_to))
@@ -92,10 +99,31 @@ def find_duplicates(
         if np.sqrt(np.mean((one - other) ** 2)) <= _MOST_DIFFERENCE:
             near.append((large[a], large[b]))
     same = [(first[k], i) for i, k in enumerate(exact)]
-    links = np.array(near + same, np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(len(looks), len(looks)))
-    _, group = connected_components(graph, directed=False)
-    return Duplicates(group.astype(np.int64), exact.astype(np.int64))
+    group = _chains(near + same, len(looks))
+    alike = np.zeros(len(looks), bool)
+    for members in _members(group):
+        alike[members] = _one_scene(labels_N[members], labels_N)
+    if alike.any():
+        group = _chains([pair for pair in near if not alike[pair[0]]] + same, len(looks))
+    return Duplicates(group, exact.astype(np.int64), alike)
+
+
+def _chains(links: list[tuple[int, int]], count: int) -> np.ndarray:
+    """(count,) the number of the chain in which each stands."""
+    from scipy.sparse import coo_array  # with what it brings a tenth of a second, for which prediction need not wait
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.array(links, np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _one_scene(labels_M: np.ndarray, labels_N: np.ndarray) -> bool:
+    """Whether a chain of M of the N pictures is one of a scene, not of copies."""
+    if len(labels_M) <= _COPIES:
+        return False
+    of_class = int(np.count_nonzero(labels_N == labels_M[0]))
+    return len(set(labels_M)) > 1 or len(labels_M) > _MOST_OF_CLASS * of_class
 
 
 def _close(hashes_N: np.ndarray) -> list[tuple[int, int]]:

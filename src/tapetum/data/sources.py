@@ -124,11 +124,18 @@ def _from_store(path: Path) -> Samples:
     parts = [name.removeprefix(top).split("/") for name in wrapped]
     folders = {part[0] for part in parts if len(part) > 1}
     _refuse_twins(folders, "folders")
-    if any(len(part) > 2 and _SPLIT_NAMES.get(part[0].lower()) == "train" for part in parts):
+    if _has_split_folders(parts):
         return _from_split_folders(path, store, wrapped, parts, num_beside, "split folders" + inside)
     if folders:
         return _from_class_folders(path, store, wrapped, parts, num_beside, "class folders" + inside)
     return _from_file_names(path, store, wrapped, num_beside, "file names that begin with their class" + inside)
+
+
+def _has_split_folders(parts: list[list[str]]) -> bool:
+    """Whether there is a train folder of class folders; among folders of other names that hold folders it is a class."""
+    nested = [part[0].lower() for part in parts if len(part) > 2]
+    kinds = [_SPLIT_NAMES[name] for name in nested if name in _SPLIT_NAMES]
+    return "train" in kinds and (len(set(kinds)) > 1 or 2 * len(kinds) > len(nested))
 
 
 def _from_class_folders(
@@ -213,7 +220,7 @@ def _csv_records(path: Path) -> list[tuple[int, list[str]]]:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}). Save it as UTF-8.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=text.split("\n", 1)[0].count))
+    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=text.lstrip().split("\n", 1)[0].count))
     try:
         records = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:

@@ -26,9 +26,9 @@ def split(samples: Samples, val: float, test: float, seed: int, groups: np.ndarr
     groups = np.arange(len(samples)) if groups is None else groups
     if not (samples.splits == "test").any() and test > 0:
         splits = _take(samples, splits, "test", test, seed, groups)
+        val = val / (1 - test)  # of what is left
     if not (samples.splits == "val").any():
-        taken = val / (1 - test) if test > 0 else val
-        splits = _take(samples, splits, "val", taken, seed, groups)
+        splits = _take(samples, splits, "val", val, seed, groups)
     return samples.with_splits(splits)
 
 
@@ -95,8 +95,8 @@ def notes_counts(count: int) -> tuple[int, int]:
     """
     if count >= 502:
         return _NOTES_TRAIN, _NOTES_TEST
-    if count < 5:
-        raise UserError(f"{count} pictures are too few for the notes' split: it needs 5 or more (502 to be exact).")
+    if count < 8:  # of seven none would validate
+        raise UserError(f"{count} pictures are too few for the notes' split: it needs 8 or more (502 to be exact).")
     return round(count * _NOTES_TRAIN / 502), max(1, round(count * _NOTES_TEST / 502))
 
 
@@ -132,12 +132,15 @@ def _take(samples: Samples, splits: np.ndarray, part: str, share: float, seed: i
             )
         taken = 0
         for i in generator.permutation(of_class):
-            if taken >= count:
-                break
-            if splits[i] != part:  # else it came with another of its group
-                together = (groups == groups[i]) & (splits == "train")
+            together = (groups == groups[i]) & (splits == "train")  # none, if it came with another of its group
+            of_its = int(np.count_nonzero(samples.labels[together] == label))
+            # What stands there many times would fill the part with one picture; it trains.
+            if taken < count and of_its <= 2 * (count - taken):
                 splits[together] = part
-                taken += int((samples.labels[together] == label).sum())
+                taken += of_its
+        if not taken:  # all of them stand there many times
+            numbers, sizes = np.unique(groups[of_class], return_counts=True)
+            splits[(groups == numbers[sizes.argmin()]) & (splits == "train")] = part
         if not (splits[samples.labels == label] == "train").any():
             raise UserError(
                 f"class '{name}' has no picture left to train on once duplicates stay together: its {len(of_class)} are one "

@@ -12,6 +12,7 @@ from tapetum.data import splits
 from tapetum.data.cache import Pictures, open_pictures
 from tapetum.data.samples import SPLITS, Samples, fingerprint
 from tapetum.errors import UserError
+from tapetum.talk import counted
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,33 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
     else:
         twins = pictures.duplicates(rows)
         if again := sum(len(group) - 1 for group in twins.groups()):
-            say(f"{again:,} pictures stand there more than once; the split keeps them together (tapetum check names them)")
+            stand = "1 picture stands" if again == 1 else f"{again:,} pictures stand"
+            say(f"{stand} there more than once; the split keeps them together (tapetum check names them)")
+        if alike := np.count_nonzero(twins.alike):
+            say(
+                f"{alike:,} pictures show one scene, as of a fixed camera: of these only equal pixels count as the same picture"
+            )
         if settings.folds > 1:
             readable = splits.without_validation(readable, settings.test, settings.seed, twins.group)
             trains = readable.splits == "train"
             fold_N[trains] = splits.folds(readable.of_split("train"), settings.folds, settings.seed, twins.group[trains])
         else:
             readable = splits.split(readable, settings.val, settings.test, settings.seed, twins.group)
+    _refuse_untrained(readable)
     table = Table(pictures, rows, readable, fold_N)
     say("split: " + ", ".join(f"{len(table.part(s)[0]):,} {s}" for s in SPLITS if len(table.part(s)[0])))
     return table
+
+
+def _refuse_untrained(samples: Samples) -> None:
+    """Raise a UserError if a class has no picture to train on: all of its figures would be of guesses."""
+    trained = samples.of_split("train").counts()
+    missing = [name for name, count in trained.items() if not count]
+    if len(missing) == len(trained):
+        raise UserError(f"none of the {len(samples):,} pictures is for training: expected some. Give them the split 'train'.")
+    if missing:
+        judged = samples.counts()[missing[0]]
+        raise UserError(
+            f"class '{missing[0]}' has no picture to train on: its {counted(judged, 'picture')} validate, test, or are the "
+            "same as such ones. Expected one or more; add some, or leave the class out."
+        )

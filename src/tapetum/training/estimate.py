@@ -52,6 +52,12 @@ def seconds_per_step(
     return full * mean_area(recipe)
 
 
+def seconds_per_answer(per_step: float, recipe: Recipe) -> float:
+    """Seconds to answer for one picture, from those of a training step: of this the forward pass is a third."""
+    views = {"one": 1, "mirror": 2, "ten": 10}[recipe.views]
+    return views * per_step / mean_area(recipe) / recipe.batch / 3
+
+
 def pictures_per_second(device: torch.device, mixed: bool) -> float:
     """Training pictures a second of `compact` at 96 pixels, the unit in which recipes reckon work."""
     network = models.build("compact", 2, 96).to(device).to(memory_format=torch.channels_last)

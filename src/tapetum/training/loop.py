@@ -74,6 +74,13 @@ class Task:
     keep_end: bool = False
     """Leave a checkpoint of the end too: a resumed training that had ended gives its network without a step."""
 
+    def validated_every(self) -> int:
+        """Epochs from one validation to the next.
+
+        Where the last epoch counts, validation only informs, and need not take the time of many short epochs.
+        """
+        return 1 if self.recipe.keep == "best" else max(1, self.recipe.epochs // self.validations)
+
 
 def fit(
     task: Task, network: torch.nn.Module, resume: bool, say: Callable[[str], None], log: Callable[[dict], None]
@@ -107,8 +114,7 @@ def fit(
             say(f"resumed in epoch {state.progress.epoch + 1} of {recipe.epochs}, after step {state.progress.step:,}")
     progress, clock = state.progress, _Clock(task, state.progress)
     saved_at, said_at = time.monotonic(), -math.inf
-    # Where the last epoch counts, validation only informs, and need not take the time of many short epochs.
-    every = 1 if recipe.keep == "best" else max(1, recipe.epochs // task.validations)
+    every = task.validated_every()
     talks = None if processes.first() else True
     bar = tqdm(total=clock.steps, initial=progress.step, desc="training", unit="step", leave=False, disable=talks)
     averaged, team = state.average.network, Team(network)
