@@ -83,7 +83,7 @@ def test_a_glance_at_many_files_reads_a_few_from_the_first_to_the_last(tmp_path)
             asked.append(int(name))
             return super().read(name)
 
-    assert glance(samples(tmp_path, {str(i): picture(5, 20) for i in range(100)}, Counted)) == (5, True)
+    assert glance(samples(tmp_path, {str(i): picture(5, 20) for i in range(100)}, Counted)) == (5, True, True)
     assert len(asked) <= 32
     assert (min(asked), max(asked)) == (0, 99)
     assert np.diff(sorted(asked)).max() <= 4  # 99 steps in 31
@@ -104,4 +104,22 @@ def test_a_glance_at_many_files_reads_a_few_from_the_first_to_the_last(tmp_path)
     ],
 )
 def test_a_glance_tells_the_median_side_and_the_colour_of_what_gives_a_picture(tmp_path, contents, found):
-    assert glance(samples(tmp_path, contents)) == found
+    assert glance(samples(tmp_path, contents))[:2] == found
+
+
+def test_drawings_are_grey_and_mostly_paper(tmp_path):
+    letters = np.full((96, 96), 250, np.uint8)
+    letters[20:70, 30:40] = letters[20:30, 30:60] = 20
+    noisy = (letters.astype(int) - np.random.default_rng(0).integers(0, 12, letters.shape)).astype(np.uint8)
+    photo = np.tile(np.arange(0, 192, 2, dtype=np.uint8), (96, 1))
+    of = {name: encoded(Image.fromarray(each)) for name, each in (("letters", letters), ("noisy", noisy), ("photo", photo))}
+    of["red"] = encoded(Image.new("RGB", (96, 96), (250, 240, 240)))
+    for names, drawn in (
+        ("letters", True),
+        ("letters noisy", True),
+        ("photo", False),
+        ("photo photo letters", False),
+        ("red", False),
+    ):
+        contents = {f"{i} {name}": of[name] for i, name in enumerate(names.split())}
+        assert glance(samples(tmp_path, contents)) == (96, names != "red", drawn)

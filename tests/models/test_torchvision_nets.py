@@ -47,6 +47,16 @@ def test_a_name_or_size_that_is_not_there_is_refused():
         models.entry("resnet18")
 
 
+def test_networks_of_one_size_get_pictures_of_that_size():
+    """Patches and windows that do not tile a picture: Vision Transformers, MaxViT."""
+    for name, other in (("vit_b_32", 112), ("maxvit_t", 28)):
+        assert not models.takes(f"torchvision:{name}", 224, other)
+    assert not models.fits("torchvision:maxvit_t", 28)
+    assert models.takes("torchvision:resnet18", 224, 112)
+    with pytest.raises(UserError, match="it takes no pictures of 28 x 28 .*; use its own size, 224"):
+        models.build("torchvision:maxvit_t", 2, 28)
+
+
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_weights_from_a_file_keep_all_but_the_last_layer(tmp_path, ending):
     torch.manual_seed(1)

@@ -27,7 +27,7 @@ def test_facts_are_those_of_the_pictures(tmp_path):
     for label, values, sides in (("a", (50, 51), (60, 30)), ("b", (90,) * 6, (41, 300)), ("c", (7,) * 3, (44, 44))):
         shades(tmp_path / "photos" / label, values, sides)
     samples = find_samples(tmp_path / "photos")
-    assert fresh.facts(samples, 7, Settings(), None) == recipes.Facts(7, 3, 41, True, 6 / 2, None)
+    assert fresh.facts(samples, 7, Settings(), None) == recipes.Facts(7, 3, 41, True, 6 / 2, None, True)
     Image.new("RGB", (44, 44), (200, 0, 0)).save(tmp_path / "photos" / "c" / "1.png")
     without_a = samples.select(samples.labels > 0)  # its class is still one to tell apart
     assert fresh.facts(without_a, 7, Settings(), None) == recipes.Facts(7, 3, 41, False, 6 / 3, None)

@@ -66,6 +66,25 @@ def test_digits_go_to_lenet_unmirrored():
     assert larger == ["lenet-now", "lenet-now", "compact"]
 
 
+def test_drawings_of_any_size_are_unmirrored_and_unturned():
+    letters = Facts(4000, 4, 96, True, drawn=True)
+    recipe, why = recipes.choose(Settings(), letters)
+    assert (recipe.flip, recipe.turn, recipe.views) == ("off", 0.0, "one")
+    assert recipe.model.startswith("compact")
+    assert "(drawings)" in why
+    photos, why = recipes.choose(Settings(), dataclasses.replace(letters, drawn=False))
+    assert (photos.flip, photos.turn) == ("on", 0.5)
+    assert "half of them mirrored (--flip off where left and right differ)" in why
+
+
+@pytest.mark.parametrize(
+    ("asked", "fit"), [({}, "center"), ({"size": 40}, "center"), ({"size": 96}, "crop"), ({"model": "alexnet"}, "crop")]
+)
+def test_small_drawings_keep_their_pixels_only_where_they_fill_the_input(asked, fit):
+    recipe, _ = recipes.choose(Settings(**{"model": "lenet-now", **asked}), Facts(600, 10, 28, True))
+    assert (recipe.fit, recipe.warp > 0) == (fit, fit == "center")
+
+
 def test_what_was_asked_is_not_overruled():
     asked = Settings(size=80, epochs=5, flip="off", lr=0.5, keep="best", model="lenet")
     recipe, why = recipes.choose(asked, DIGITS)

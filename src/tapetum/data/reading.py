@@ -19,6 +19,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # How many pictures are looked at before a recipe is chosen.
 _GLANCE = 32
+# Share of a drawing that is of nearly one shade, the paper.
+_PAPER = 0.6
 # Whether a picture is grey shows at this size.
 _ENOUGH_FOR_COLOUR = 64
 
@@ -54,12 +56,13 @@ def read_pictures(samples: Samples, reduce_to: int, looks: bool = False) -> Iter
     return in_threads(read, range(len(samples)))
 
 
-def glance(samples: Samples) -> tuple[int, bool]:
-    """The median of the shorter sides of some of the pictures, in pixels, and whether all of these are grey.
+def glance(samples: Samples) -> tuple[int, bool, bool]:
+    """Of some of the pictures: the median of their shorter sides in pixels, whether all are grey, and whether they are drawn.
 
-    Where none of them gives a picture the side is 1; why is told when all are read.
+    Drawn: grey, and most of a picture is of nearly one shade, as paper is. Where none of them gives a picture the side is 1;
+    why is told when all are read.
     """
-    sides, grey = [], True
+    sides, shares, grey = [], [], True
     for i in np.unique(np.linspace(0, len(samples) - 1, _GLANCE).astype(int)) if len(samples) else ():
         try:
             data = samples.read(int(i))
@@ -69,7 +72,9 @@ def glance(samples: Samples) -> tuple[int, bool]:
             continue
         sides.append(min(header.width, header.height))
         grey = grey and bool((picture == picture[:, :, :1]).all())
-    return (int(np.median(sides)) if sides else 1), grey
+        shades = np.bincount(picture[:, :, 0].ravel() >> 4, minlength=16)
+        shares.append((shades[:-1] + shades[1:]).max() / shades.sum())
+    return (int(np.median(sides)) if sides else 1), grey, grey and bool(shares) and bool(np.median(shares) >= _PAPER)
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

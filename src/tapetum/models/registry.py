@@ -51,6 +51,7 @@ class Entry:
 
 
 _ENTRIES: dict[str, Entry] = {}
+_OWN_SIZES_ONLY = "it takes no pictures"
 # Families of networks that are too many to list: a prefix of the name, and a function from the name to its entry.
 _FAMILIES: dict[str, Callable[[str], Entry]] = {}
 
@@ -119,7 +120,7 @@ def build(name: str, num_classes: int, size: int | None = None) -> nn.Module:
     refuse_size(size)
     reason = _misfit(found, num_classes, size)
     if reason:
-        larger = range(size + 1, LARGEST_SIZE + 1)
+        larger = () if reason.startswith(_OWN_SIZES_ONLY) else range(size + 1, LARGEST_SIZE + 1)
         smallest = found.smallest or next((s for s in larger if not _misfit(found, num_classes, s)), None)
         hint = f"the smallest size that fits is {smallest}" if smallest else f"use its own size, {found.size}"
         raise UserError(f"{name} at {size}x{size}: {reason}; {hint}.")
@@ -158,14 +159,11 @@ def place(network: nn.Module, name: str, devices: Sequence[torch.device]) -> nn.
 
 def takes(name: str, size: int, other: int) -> bool:
     """Whether the network that was built for pictures of `size` also takes those of `other`. Costs no memory."""
-    try:
-        return not _misfit(entry(name), 2, size, other)
-    except RuntimeError:  # a linear layer that wants one number of inputs
-        return False
+    return not _misfit(entry(name), 2, size, other)
 
 
 def _misfit(found: Entry, num_classes: int, size: int, shown: int | None = None) -> str:
-    """Why a size does not fit: the first layer that is larger than its input; "" if all fit. Costs no memory.
+    """Why a size does not fit, such as the first layer that is larger than its input; "" if all fit. Costs no memory.
 
     `shown`: side of the pictures, where it is not the size for which the network is built.
     """
@@ -180,6 +178,8 @@ def _misfit(found: Entry, num_classes: int, size: int, shown: int | None = None)
             network.eval()(torch.empty(1, found.channels, shown or size, shown or size))
     except Misfit as misfit:
         return str(misfit)
+    except (RuntimeError, AssertionError, ValueError) as error:  # a linear layer, patches or windows that want one size
+        return f"{_OWN_SIZES_ONLY} of {shown or size} x {shown or size} ({str(error).splitlines()[0]})"
     return ""
 
 

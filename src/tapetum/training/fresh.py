@@ -19,12 +19,12 @@ def facts(samples: Samples, count: int, settings: Settings, where: torch.device 
 
     `where`: the device whose speed is measured too; None: it does not matter.
     """
-    side, grey = glance(samples)
+    side, grey, drawn = glance(samples)
     counts = [number for number in samples.counts().values() if number]
     speed = None
     if where is not None:
         speed = processes.count() * estimate.pictures_per_second(where, mixed(settings, where))
-    return Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed)
+    return Facts(count, len(samples.classes), side, grey, max(counts) / min(counts), speed, drawn)
 
 
 def network(

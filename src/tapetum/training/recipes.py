@@ -41,6 +41,8 @@ _MANY_DRAWINGS = 5000
 _UNEVEN = 2.0
 # Small pictures from this size on are shown pixel by pixel if they fit; still smaller ones are enlarged.
 _OWN_SIZE = 20
+# An input larger than so many times the picture would show more border than picture.
+_SPACIOUS = 1.5
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Facts:
     """Pictures of the largest class for one of the smallest."""
     speed: float | None = None
     """Training pictures a second of `compact` at 96 pixels on this machine; measured where a time budget is asked for."""
+    drawn: bool = False
+    """They are drawings: grey, and mostly of one shade."""
 
 
 def choose(settings: Settings, facts: Facts) -> tuple[Recipe, str]:
@@ -136,9 +140,10 @@ def _paper(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
 
 def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     small = facts.short_side <= _SMALL_SIDE
-    drawn = small and facts.grey
+    digits = small and facts.grey
+    drawn = digits or facts.drawn
     work = _work(settings, facts)
-    if drawn:
+    if digits:
         tiny = facts.short_side < _OWN_SIZE
         model, size = ("lenet-table" if tiny else "lenet-now" if facts.count < _MANY_DRAWINGS else "compact"), 32
     else:
@@ -163,7 +168,7 @@ def _auto(settings: Settings, facts: Facts) -> tuple[Mapping[str, Any], str]:
     if drawn:
         # Mirrored writing is other writing, and so is turned; ink has no colours.
         choices |= {"flip": "off", "turn": 0.0, "crop_area": 0.7, "jitter": 0.1}
-    if drawn and _OWN_SIZE <= facts.short_side <= choices["size"]:
+    if digits and _OWN_SIZE <= facts.short_side <= decide(settings, choices).size <= _SPACIOUS * facts.short_side:
         # Drawings about as large as the input keep their pixels, and are distorted in place of being cut.
         choices |= {"fit": "center", "crop_area": 1.0, "jitter": 0.0, "warp": 0.1, "batch": 64}
     told = decide(settings, choices)
@@ -208,7 +213,7 @@ def _cost(recipe: Recipe) -> float:
 
 def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, drawn: bool) -> str:
     """One paragraph for the person who waits: what was chosen and why."""
-    kind = "small grey drawings" if drawn else "small pictures" if small else "photos"
+    kind = "small grey drawings" if small and drawn else "drawings" if drawn else "small pictures" if small else "photos"
     ways = {"distorted": recipe.warp, "cut": recipe.crop_area < 1, "turned": recipe.rotate, "coloured": recipe.jitter}
     changes = [word for word, strength in ways.items() if strength]
     changed = " and ".join(filter(None, [", ".join(changes[:-1]), *changes[-1:]]))
@@ -220,7 +225,7 @@ def _reasons(recipe: Recipe, settings: Settings, facts: Facts, small: bool, draw
         ", since few pictures must be shown often" if facts.count < 5000 and settings.epochs == "auto" else "",
         f"; each time {changed} a little differently" if changed else "",
         ", some blended into others" if recipe.mixup or recipe.cutmix else "",
-        ", never mirrored" if recipe.flip == "off" else "",
+        ", never mirrored" if recipe.flip == "off" else ", half of them mirrored (--flip off where left and right differ)",
         f", {recipe.turn:.0%} of them turned, which has to be noticed too" if recipe.turn else "",
         f"; small classes shown as often as large ones ({facts.imbalance:.0f} to 1)" if recipe.balance == "on" else "",
         f". {_OPTIMIZERS[recipe.optimizer]} with a learning rate up to {recipe.lr:g}",
