@@ -311,6 +311,9 @@ def test_members_are_resumed_where_they_stopped(stripes, tmp_path):
         for r in (whole, resumed)
     ]
     assert logs[0] == logs[1]
+    fewer = tapetum.train(stripes, tmp_path / "broken", resume=True, members=2, say=silent)
+    assert tomllib.loads((fewer.folder / "settings.toml").read_text())["asked"]["members"] == 2
+    assert fewer.classifier.about["training"]["members"] == 2
 
 
 def test_a_run_is_resumed_with_as_many_threads_as_it_began_with(stripes, tmp_path):

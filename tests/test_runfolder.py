@@ -9,7 +9,7 @@ import pytest
 
 from tapetum.errors import UserError
 from tapetum.files import claim
-from tapetum.runfolder import begin
+from tapetum.runfolder import begin, newest
 
 # Claims the folder if it can, and then holds it until its stdin ends.
 CLAIMANT = """
@@ -83,3 +83,20 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
         claim(tmp_path / "file" / "run", "training"),
     ):
         pass
+
+
+def test_without_a_name_the_newest_unfinished_run_is_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert newest(Path("photos")) == Path("runs/photos")
+    for name, files in (
+        ("photos", ["checkpoint/state-000000001.safetensors"]),
+        ("photos-2", ["checkpoint/state-000000001.safetensors"]),
+        ("photos-3", ["checkpoint/state-000000001.safetensors", "model.safetensors"]),
+    ):
+        for file in files:
+            (tmp_path / "runs" / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "runs" / name / file).touch()
+    assert newest(Path("photos")) == Path("runs/photos-2")
+    (tmp_path / "runs/photos/model.safetensors").touch()
+    (tmp_path / "runs/photos-2/model.safetensors").touch()
+    assert newest(Path("photos")) == Path("runs/photos-3")

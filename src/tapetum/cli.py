@@ -15,7 +15,6 @@ from tapetum import __version__
 from tapetum.commands import deploying, judging, looking, networks, packing, scaling, serving, training
 from tapetum.config import read_settings
 from tapetum.errors import UserError
-from tapetum.files import named_after
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": training.demo,
@@ -102,4 +101,8 @@ def _resumed(arguments: list[str]) -> Path | None:
             named.setdefault("DATA", word)
     if "--out" in named:
         return Path(named["--out"]) / "settings.toml"
-    return Path("runs") / named_after(Path(named["DATA"])) / "settings.toml" if "DATA" in named else None
+    if "DATA" not in named:
+        return None
+    from tapetum.runfolder import newest
+
+    return newest(Path(named["DATA"])) / "settings.toml"

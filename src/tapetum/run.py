@@ -53,7 +53,7 @@ from tapetum.inference.classifier import Classifier
 from tapetum.inference.description import MODEL_FILE
 from tapetum.looking.grids import curves
 from tapetum.looking.report import write_report
-from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_beginning
+from tapetum.runfolder import as_many_threads, begin, recipe_of, refuse_changes, write_asked, write_beginning
 from tapetum.talk import counted, duration, say_nothing, say_to_stderr
 from tapetum.training import checkpoint, estimate, fresh, loop, members, recipes, team, turning, unlabelled
 from tapetum.training.checkpoint import Progress
@@ -218,6 +218,8 @@ def _train(job: _Job, log: Callable[[dict[str, Any]], None], begun: float) -> Ru
         "versions": {"tapetum": tapetum.__version__, "torch": torch.__version__},
     }
     if processes.first():
+        if job.resume:
+            write_asked(folder, settings)
         classifier.save(folder / MODEL_FILE)
         write_text(folder / "metrics.json", json.dumps(classifier.about["metrics"], indent=2, ensure_ascii=False) + "\n")
         curves(progress.history, folder / "curves.png")

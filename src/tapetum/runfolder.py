@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,11 +62,10 @@ def begin(data: Path, out: str | Path | None, resume: bool, overwrite: bool, hel
 def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
     """The folder to write: the one asked for, or a new one of the data's name under `runs`."""
     if out is None:
-        name = named_after(data)
-        folder = Path("runs") / name
+        folder = newest(data) if resume else Path("runs") / named_after(data)
         number = 2
         while folder.exists() and not (resume or overwrite):
-            folder, number = Path("runs") / f"{name}-{number}", number + 1
+            folder, number = Path("runs") / f"{named_after(data)}-{number}", number + 1
     else:
         folder = Path(out)
     refuse_inside(folder, data, "run folder")
@@ -85,6 +85,15 @@ def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool
     return folder
 
 
+def newest(data: Path) -> Path:
+    """The newest of the data's runs that is not finished, or the newest of all: what is gone on with where none is named."""
+    first = Path("runs") / named_after(data)
+    numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    found = list(itertools.takewhile(Path.exists, itertools.chain([first], numbered)))
+    unfinished = [each for each in found if checkpoint.any_in(each) and not (each / MODEL_FILE).exists()]
+    return (unfinished or found or [first])[-1]
+
+
 def _forget(folder: Path) -> None:
     """Remove what an old run left, so that none of it stands beside the settings and pictures of the new one."""
     for old in (*folder.glob("checkpoint*"), folder / "tensorboard"):
@@ -98,11 +107,20 @@ def write_beginning(folder: Path, samples: Samples, table: Table, settings: Sett
     _forget(folder)
     about: dict[str, str | int] = {"tapetum": tapetum.__version__, "torch": torch.__version__, "data": str(samples.origin)}
     about |= {"threads": torch.get_num_threads(), "processes": processes.count(), "why": why}
-    tables = {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": about}
-    head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
-    write_text(folder / "settings.toml", head + to_toml(tables))
+    _write_settings(folder, {"asked": dataclasses.asdict(settings), "decided": dataclasses.asdict(recipe), "about": about})
     write_csv(folder / "splits.csv", _PARTS, _parts(table))
     write_left_out(folder, table)
+
+
+def write_asked(folder: Path, settings: Settings) -> None:
+    """What was asked of a run that was gone on with, perhaps otherwise than at its beginning, such as more members."""
+    decided, about = (read_table(folder / "settings.toml", title) for title in ("decided", "about"))
+    _write_settings(folder, {"asked": dataclasses.asdict(settings), "decided": decided, "about": about})
+
+
+def _write_settings(folder: Path, tables: dict[str, dict[str, Any]]) -> None:
+    head = f"# A run of tapetum {tapetum.__version__}. To repeat it: tapetum train DATA --settings THIS_FILE\n\n"
+    write_text(folder / "settings.toml", head + to_toml(tables))
 
 
 def write_left_out(folder: Path, table: Table) -> None:

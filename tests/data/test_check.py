@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 from test_duplicates import scene
@@ -155,6 +156,16 @@ def test_blank_small_and_long_pictures(photos):
         ("small", "cat/icon.png"),
         ("long", "dog/strip.png"),
     ]
+
+
+def test_pictures_that_use_few_of_their_16_bits_are_named(photos):
+    of_12_bits = np.linspace(0, 4095, 160 * 160).reshape(160, 160).astype(np.uint16)
+    Image.fromarray(of_12_bits).save(photos / "cat" / "x-ray.png")
+    dim = [each for each in check(photos).findings if each.kind == "few-bits"]
+    assert [each.files for each in dim] == [(("cat/x-ray.png", ""),)]
+    assert "scale them to 65,535" in dim[0].title
+    Image.fromarray(of_12_bits * 16).save(photos / "cat" / "x-ray.png")
+    assert "few-bits" not in {each.kind for each in check(photos).findings}
 
 
 def test_nothing_among_the_pictures_changes_and_json_holds_all(photos, tmp_path, capsys):

@@ -35,6 +35,8 @@ _SUFFIXES = {
 _KNOWN_SUFFIXES = frozenset().union(*_SUFFIXES.values())
 # A picture whose grey levels have a smaller standard deviation shows nothing.
 _BLANK = 3.0
+# What 14 of 16 bits come to in 8: microscopes and X-ray detectors store 10 to 14 bits as the lowest of 16.
+_DIM = 64
 _FEW, _SMALL_SIDE, _LONG = 20, 32, 4.0
 # From so many on it is told if grey pictures belong to one class.
 _MANY_GREY = 10
@@ -123,6 +125,8 @@ class Seen:
     """(N,) without colour, but not blank."""
     spread: np.ndarray
     """(N,) standard deviation of the grey levels."""
+    brightest: np.ndarray
+    """(N,) the highest value of any colour, 0 to 255."""
 
 
 def check(samples: Samples, pictures: Pictures) -> Check:
@@ -133,9 +137,10 @@ def check(samples: Samples, pictures: Pictures) -> Check:
     seen = Seen(
         names=readable.names,
         samples=readable,
-        headers=tuple(header for header, _, _ in looked),
-        grey=np.array([grey and spread >= _BLANK for _, grey, spread in looked], bool),
-        spread=np.array([spread for _, _, spread in looked]),
+        headers=tuple(header for header, *_ in looked),
+        grey=np.array([grey and spread >= _BLANK for _, grey, spread, _ in looked], bool),
+        spread=np.array([spread for _, _, spread, _ in looked]),
+        brightest=np.array([brightest for *_, brightest in looked]),
     )
     findings = [
         *_unreadable(samples, pictures),
@@ -162,11 +167,12 @@ def find_serious(samples: Samples, pictures: Pictures) -> tuple[Finding, ...]:
     return tuple(each for each in found if each.harm == "serious")
 
 
-def _look(samples: Samples, pictures: Pictures, row: int) -> tuple[Header, bool, float]:
+def _look(samples: Samples, pictures: Pictures, row: int) -> tuple[Header, bool, float, int]:
     # Channel by channel: along a side of 3 numpy is slow.
     red, green, blue = pictures[row][::2, ::2].transpose(2, 0, 1).astype(np.int16, order="C")
     most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
-    return read_header(samples.read(row)), bool((most - least).max() <= 2), float(((red + green + blue) / 3).std())
+    spread = float(((red + green + blue) / 3).std())
+    return read_header(samples.read(row)), bool((most - least).max() <= 2), spread, int(most.max())
 
 
 def _unreadable(samples: Samples, pictures: Pictures) -> Iterator[Finding]:
@@ -278,6 +284,10 @@ def _content(seen: Seen) -> Iterator[Finding]:
     if seen.grey.any() and not seen.grey.all():
         grey = tuple((seen.names[i], "") for i in np.flatnonzero(seen.grey))
         yield Finding("grey", "note", f"{counted(len(grey), 'file')} without colour among coloured ones{_lopsided(seen)}", grey)
+    deep = np.array([header.deep for header in seen.headers], bool)
+    if deep.any() and seen.brightest[deep].max() <= _DIM:
+        title = f"{counted(int(deep.sum()), 'file')} of 16 bits that use 14 or fewer: nearly black; scale them to 65,535"
+        yield Finding("few-bits", "warning", title, tuple((seen.names[i], "") for i in np.flatnonzero(deep)))
     blank = tuple((seen.names[i], f"grey levels vary by {seen.spread[i]:.1f}") for i in np.flatnonzero(seen.spread < _BLANK))
     if blank:
         yield Finding("blank", "warning", f"{counted(len(blank), 'file')} with nothing to see: one colour all over", blank)

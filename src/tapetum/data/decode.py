@@ -75,6 +75,8 @@ class Header:
     """In pixels, as Pillow tells it: before an EXIF orientation is applied (of a TIFF after)."""
     orientation: int
     """EXIF orientation, 1 to 8; 1 where there is none."""
+    deep: bool
+    """Its grey levels have 16 bits."""
 
 
 def read_header(data: bytes) -> Header:
@@ -86,7 +88,7 @@ def read_header(data: bytes) -> Header:
     kind, reader = _kind(data)
     image = reader(io.BytesIO(data))
     orientation = image.getexif().get(0x0112, 1)
-    return Header(kind, *image.size, orientation if orientation in _TURNS else 1)
+    return Header(kind, *image.size, orientation if orientation in _TURNS else 1, image.mode.startswith("I"))
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS, reduce_to: int = 0) -> np.ndarray:
