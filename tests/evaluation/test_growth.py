@@ -1,11 +1,13 @@
 """The power law of the error: judged by laws made by hand, by scipy's least squares, and by how often its intervals hold."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.optimize import curve_fit
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
-from tapetum.evaluation.growth import Point, fit_law, growth
+from tapetum.evaluation.growth import Law, Point, fit_law, growth
 
 SIZES = (125, 250, 500, 1000, 2000)
 
@@ -113,6 +115,62 @@ def test_means_of_seeds_have_students_interval_and_a_single_one_wilsons():
     half = 12.706 * np.std(rights, ddof=1) / np.sqrt(2)  # Student's t with one degree of freedom
     assert sizes[2000].value - sizes[2000].low == pytest.approx(half, rel=1e-3)
     assert sizes[2000].high == 1.0  # an accuracy is no more
+
+
+def all_right_but(wrong, judges=30, seeds=2):
+    """Trainings that name so many judging pictures wrong, by size; other ones for each seed."""
+    return tuple(
+        Point(size, seed, ~np.isin(np.arange(judges), np.arange(count) + seed * count), 5, 1.0)
+        for size, count in wrong.items()
+        for seed in range(seeds)
+    )
+
+
+def test_seeds_that_agree_are_no_surer_than_the_pictures_that_judged_them():
+    """Scipy's Wilson intervals: all right of 30, and 29 of 30."""
+    sizes = dict(growth("photos", "how", all_right_but({20: 1, 40: 0}), 40, baseline=0.5).sizes())
+    for size, right in ((20, 29), (40, 30)):
+        wilson = binomtest(right, 30).proportion_ci(method="wilson")
+        found = sizes[size]
+        assert (found.value, found.n) == (right / 30, 2)
+        assert (found.low, found.high) == (pytest.approx(wilson.low), pytest.approx(wilson.high))
+
+
+def test_what_is_foretold_is_no_surer_either():
+    found = growth("photos", "how", tuple(exact(2.0, 0.35, judges=60, seeds=2)), 2000, baseline=0.3)
+    for _, accuracy, _ in found.predictions():
+        right = round(accuracy.value * 60)
+        low, high = (binomtest(count, 60).proportion_ci(method="wilson") for count in (right + 1, right - 1))
+        assert accuracy.low < low.low
+        assert accuracy.high > high.high
+    beyond = Law(10.0, -0.5, 0.0, np.array([[10.0, -0.5, 0.0]] * 9), (10, 20, 40))  # more wrong than there are
+    accuracies = [each for _, each, _ in dataclasses.replace(found, law=beyond).predictions()]
+    assert [(each.value, each.low) for each in accuracies] == [(0.0, 0.0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "few"),
+    [
+        ({20: 0, 40: 0, 80: 0, 160: 0}, "20, 40, 80, 160"),
+        ({20: 1, 40: 1, 80: 0, 160: 0}, "20, 40, 80, 160"),
+        ({20: 5, 40: 4, 80: 1, 160: 0}, "80, 160"),
+        ({20: 8, 40: 5, 80: 3, 160: 0}, "160"),  # three sizes err, but not the one from which it would foretell
+        ({20: 8, 40: 5, 80: 3, 160: 2}, ""),
+        ({20: 8, 40: 0, 80: 3, 160: 2}, ""),
+    ],
+)
+def test_where_hardly_a_picture_is_named_wrong_there_is_no_law(wrong, few):
+    found = growth("photos", "how", all_right_but(wrong), 160, baseline=0.5)
+    if not few:
+        assert found.law is not None
+        assert max(found.law.draws_B3[:, 0]) > 0
+        return
+    assert found.law is None
+    told = f"networks that {few} pictures trained are wrong about fewer than 4 of the 30 that judge; expected 3 sizes"
+    assert found.verdict.startswith(f"Whether more pictures would help cannot be told: {told}")
+    assert "too few" in found.note
+    assert "too easy" in found.note
+    assert "error =" not in found.text()
 
 
 def test_text_and_json_tell_the_same():

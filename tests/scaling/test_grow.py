@@ -138,6 +138,16 @@ def test_a_test_part_of_the_data_judges(tmp_path):
     assert "the validation part joins the training pictures" in said
 
 
+def test_of_a_class_with_two_pictures_one_trains_and_one_judges(tmp_path):
+    photos = write_stripes(tmp_path / "photos", count=12)
+    (photos / "rare").mkdir()
+    for number, path in enumerate(sorted((photos / "lying").iterdir())[:2]):
+        path.rename(photos / "rare" / f"{number}.png")
+    found, _ = grow(photos, tmp_path / "out", sizes=(6, 12), seeds=1, settings=QUICK, say=lambda line: None)
+    assert (found.largest, found.judges) == (18, 6)  # a quarter of each class, or one
+    assert [point.size for point in found.points] == [6, 12]
+
+
 def test_by_itself_sizes_are_halves(photos, tmp_path):
     said = []
     settings = Settings(model="lenet-now", size=32, epochs=6, minutes=5)
@@ -162,6 +172,10 @@ def test_by_itself_sizes_are_halves(photos, tmp_path):
         ({"settings": Settings(members=3)}, "members: each training has one network here"),
         ({"settings": Settings(recipe="notes")}, "recipe notes: "),
         ({"settings": Settings(split="notes")}, "split notes: "),
+        (
+            {"settings": Settings(folds=3)},
+            "folds 3: a part put aside judges all sizes .--test., and there are no folds. Leave it",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_left(photos, tmp_path, options, told):

@@ -31,10 +31,10 @@ def table(samples):
     return fitting.read(samples, 64, Settings(cache="off"), 3, 0.2, lambda line: None)
 
 
-def planned(table, tmp_path, seconds, settings=None):
+def planned(table, seconds, settings=None):
     """A plan for so many seconds, where each of the default's hundred epochs takes half a second."""
     default = planning.Default(recipe(epochs=100), dataclasses.replace(FACTS, speed=300.0), 0.5)
-    return planning.plan(tmp_path, table, default, 3, settings or Settings(), time.monotonic() + seconds)
+    return planning.plan(table, default, 3, settings or Settings(), time.monotonic() + seconds)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def planned(table, tmp_path, seconds, settings=None):
         (60, 12, 6),  # a sixteenth would be 5 epochs
     ],
 )
-def test_the_time_is_shared_out_between_trials_and_final_trainings(table, tmp_path, seconds, final, epochs):
-    plan = planned(table, tmp_path, seconds)
+def test_the_time_is_shared_out_between_trials_and_final_trainings(table, seconds, final, epochs):
+    plan = planned(table, seconds)
     assert plan.final_minutes * 60 == pytest.approx(final, rel=0.01)
     assert plan.recipe.epochs == epochs
     assert plan.fold_seconds == pytest.approx(epochs * (0.5 * 2 / 3 + 0.02))
@@ -57,25 +57,25 @@ def test_the_time_is_shared_out_between_trials_and_final_trainings(table, tmp_pa
     assert (plan.recipe.keep, plan.folds, plan.data) == ("last", 3, table.fingerprint())
 
 
-def test_the_minutes_that_are_said_to_be_needed_are_enough_also_where_some_have_gone(table, tmp_path):
+def test_the_minutes_that_are_said_to_be_needed_are_enough_also_where_some_have_gone(table):
     with pytest.raises(UserError, match=r"minutes 10 are too short for one trial of 3 folds and two final") as refused:
-        planned(table, tmp_path, 30, Settings(minutes=10.0))
+        planned(table, 30, Settings(minutes=10.0))
     (needed,) = re.findall(r"about ([\d.]+) or more", str(refused.value))
     assert needed == "11.5"  # a final training takes 8 + 6 * 0.5 s, a fifth of 55 s; 570 s have gone, and a tenth is added
-    assert planned(table, tmp_path, 60 * float(needed) - 570).recipe.epochs >= 6
+    assert planned(table, 60 * float(needed) - 570).recipe.epochs >= 6
     with pytest.raises(UserError, match="minutes 60 are too short"):
-        planned(table, tmp_path, 54)
+        planned(table, 54)
 
 
-def test_where_everything_is_named_nothing_is_left_to_search(table, tmp_path):
+def test_where_everything_is_named_nothing_is_left_to_search(table):
     named = Settings(lr=0.001, weight_decay=0.05, batch=16, mixup=0.2, crop_area=0.5, turn=0.0, size=64)
     with pytest.raises(UserError, match="every setting that is searched was named: .* Leave some of them out"):
-        planned(table, tmp_path, 2000, named)
-    assert set(planned(table, tmp_path, 2000, dataclasses.replace(named, mixup="auto")).space) == {"mixup"}
+        planned(table, 2000, named)
+    assert set(planned(table, 2000, dataclasses.replace(named, mixup="auto")).space) == {"mixup"}
     sized = dataclasses.replace(named, size="auto")
-    assert set(planned(table, tmp_path, 2000, sized).space) == {"size"}
+    assert set(planned(table, 2000, sized).space) == {"size"}
     with pytest.raises(UserError, match="every setting that is searched was named"):
-        planned(table, tmp_path, 2000, dataclasses.replace(sized, start_size=32))
+        planned(table, 2000, dataclasses.replace(sized, start_size=32))
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 64, "crop_area": 0.9}, {"model": "alexnet"}, {"fit": "squash"}])

@@ -29,7 +29,7 @@ def plan():
     facts = recipes.Facts(16, 2, 40, False, 1.5)
     recipe, _ = recipes.choose(dataclasses.replace(SETTINGS, batch=8, lr=0.002), facts)
     told = planning.asked(dataclasses.replace(SETTINGS, weights="내 사진"), 2)
-    return planning.Plan("the pictures", told, recipe, facts, 2, SPACE, 1.5, 0.25, "host:/찾기 1")
+    return planning.Plan("the pictures", told, recipe, facts, 2, SPACE, 1.5, 0.25, "a folder's id")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,9 @@ def begun(storage, request):
 
 
 def run(found, table, tmp_path, left=lambda: 1000.0):
-    study.run_trial(found, plan(), table, SETTINGS, tmp_path, left)
-    return found.trials[-1]
+    number = study.run_trial(found, plan(), table, SETTINGS, tmp_path, left)
+    assert number == len(found.trials) - 1
+    return found.trials[number]
 
 
 def test_a_new_study_lies_in_its_folder_and_waits_for_the_default(begun, storage, folder):

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ import tapetum
 from conftest import interrupted_in_step, write_stripes
 from tapetum.config import Settings
 from tapetum.errors import UserError
-from tapetum.scaling import fitting, planning
+from tapetum.scaling import fitting, planning, study
 from tapetum.scaling import tune as module
 from tapetum.scaling.tune import Stopped, tune
 from tapetum.training import recipes
@@ -162,7 +164,6 @@ def planned(tuned):
     """The plan of the search, and a table in its place."""
     from tapetum.data.sources import find_samples
     from tapetum.data.table import Table
-    from tapetum.scaling import study
 
     out = tuned[1]
     plan = study.plan_of(study.find_study(study.connect("", out), out.name))
@@ -282,6 +283,46 @@ def test_another_folder_joins_by_its_storage(tuned, photos, tmp_path):
     assert {path.name for path in (tmp_path / "helper").iterdir()} >= {"tune.json", "trials.csv", "left_out.csv"}
     assert not (tmp_path / "helper" / "model.safetensors").exists()
     assert not (tmp_path / "helper" / "study.db").exists()
+
+
+def test_a_folder_that_was_moved_to_another_machine_still_makes_its_model(tuned, photos, tmp_path, monkeypatch):
+    moved = shutil.copytree(tuned[1], tmp_path / "moved")
+    before = study.plan_of(study.find_study(study.connect("", moved), tuned[1].name))
+    assert json.loads((moved / "tune.json").read_text(encoding="utf-8")) == {"study": tuned[1].name, "home": before.home}
+    (moved / "model.safetensors").unlink()
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    found = tune(photos, moved, trials=1, settings=QUICK, say=silent)
+    assert found.search.chosen
+    assert (moved / "model.safetensors").exists()
+    assert rows(moved / "trials.csv")[-1]["process"].startswith("elsewhere:")
+
+
+@pytest.mark.parametrize("moment", ["connect", "begin"])
+def test_a_search_that_was_killed_in_its_first_moment_goes_on(photos, tmp_path, monkeypatch, moment):
+    """Also one that begins in that moment is not refused."""
+    out = tmp_path / "out"
+
+    def killed(*arguments):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, moment, killed)
+        with pytest.raises(SystemExit):
+            tune(photos, out, settings=QUICK, say=silent)
+    home = json.loads((out / "tune.json").read_text())["home"]
+    assert (out / "study.db").exists() == (moment == "begin")
+    found = tune(photos, out, trials=1, settings=QUICK, say=silent)
+    assert found.search.chosen == "default"
+    assert study.plan_of(study.find_study(study.connect("", out), "out")).home == home
+
+
+def test_a_folder_in_which_nothing_can_be_written_is_refused(photos, tmp_path, monkeypatch):
+    def denied(self, *arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module.FileLock, "acquire", denied)
+    with pytest.raises(UserError, match=r"could not write to .*out \(Permission denied\): nothing was changed"):
+        tune(photos, tmp_path / "out", settings=QUICK, say=silent)
 
 
 @pytest.mark.parametrize(

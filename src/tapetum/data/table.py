@@ -38,7 +38,7 @@ class Table:
         return fingerprint(hashes, (self.samples.classes[label] for label in self.samples.labels), self.samples.splits)
 
 
-def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None]) -> Table:
+def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable[[str], None], in_folds: bool = True) -> Table:
     """Decode everything, leave out and list what gives no picture, and split the rest."""
     begun = time.monotonic()
     with processes.in_turn():
@@ -81,7 +81,8 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
         if settings.folds > 1:
             readable = splits.without_validation(readable, settings.test, settings.seed, twins.group)
             trains = readable.splits == "train"
-            fold_N[trains] = splits.folds(readable.of_split("train"), settings.folds, settings.seed, twins.group[trains])
+            if in_folds:
+                fold_N[trains] = splits.folds(readable.of_split("train"), settings.folds, settings.seed, twins.group[trains])
         else:
             readable = splits.split(readable, settings.val, settings.test, settings.seed, twins.group)
     _refuse_untrained(readable)

@@ -24,6 +24,9 @@ _PLAIN, _LEVELLED = np.linspace(-0.5, 2.0, 501), np.linspace(0.1, 2.0, 381)
 _DRAWS = 2000
 # A law has two numbers, and its fit must be able to fail; c is asked for from one more size on.
 _LEAST_SIZES, _SIZES_FOR_C = 3, 4
+# A size at which networks err on fewer pictures, over all seeds, tells the law nothing: among the pictures drawn anew for the
+# bootstrap those would too often (more than 2.5 %, e^-3 = 5 %) be none at all, and an error of 0 has no exponent.
+_LEAST_WRONG = 4
 # A gain of less than this is hardly one.
 _HARDLY = 0.01
 
@@ -100,12 +103,16 @@ class Growth:
         return len(self.points[0].right_N)
 
     def sizes(self) -> list[tuple[int, Estimate]]:
-        """Mean accuracy at each size: over seeds with Student's interval (n: seeds), of one seed Wilson's (n: pictures)."""
+        """Mean accuracy at each size: over seeds with Student's interval (n: seeds), of one seed Wilson's (n: pictures).
+
+        Student's knows only how the seeds differ. The same pictures judged all of them, so it is no narrower than Wilson's.
+        """
         found = []
         for size in sorted({point.size for point in self.points}):
             rights = [point.right_N for point in self.points if point.size == size]
-            one, means = wilson(int(rights[0].sum()), len(rights[0])), np.array([right.mean() for right in rights])
-            found.append((size, one if len(rights) == 1 else mean_interval(means, shares=True)))
+            means = np.array([right.mean() for right in rights])
+            one = len(rights) == 1
+            found.append((size, wilson(int(rights[0].sum()), self.judges) if one else self._no_narrower(mean_interval(means))))
         return found
 
     @property
@@ -140,8 +147,14 @@ class Growth:
         for size in (2 * self.largest, 4 * self.largest):
             error = self.law.error(size)
             accuracy = Estimate(1 - error.value, 1 - error.high, 1 - error.low, error.n)
-            found.append((size, accuracy, self.law.gain(self.largest, size)))
+            found.append((size, self._no_narrower(accuracy), self.law.gain(self.largest, size)))
         return found
+
+    def _no_narrower(self, accuracy: Estimate) -> Estimate:
+        """An accuracy with an interval that holds Wilson's over the pictures that judge."""
+        share = min(1.0, max(0.0, accuracy.value))
+        least = wilson(share * self.judges, self.judges)
+        return Estimate(share, max(0.0, min(accuracy.low, least.low)), min(1.0, max(accuracy.high, least.high)), accuracy.n)
 
     def text(self) -> str:
         """For a terminal."""
@@ -177,7 +190,8 @@ class Growth:
 def growth(data: str, how: str, points: tuple[Point, ...], largest: int, baseline: float) -> Growth:
     """What these trainings tell; sizes at which the networks only guess are left out of the law.
 
-    Between a few pictures and the first that teach something the error hardly falls, and follows no power law.
+    Between a few pictures and the first that teach something the error hardly falls, and follows no power law. There is no law
+    either where hardly any picture is named wrong; of the largest size, from which it foretells, least of all.
     """
     judges = len(points[0].right_N)
     used: list[int] = []
@@ -192,8 +206,22 @@ def growth(data: str, how: str, points: tuple[Point, ...], largest: int, baselin
             "pictures, larger --sizes, or more --minutes."
         )
         return Growth(data, how, points, largest, baseline, None, note)
+    erring = [size for size in used if _wrong(points, size) >= _LEAST_WRONG]
+    if len(erring) < _LEAST_SIZES or used[-1] not in erring:
+        few = ", ".join(f"{size:,}" for size in used if size not in erring)
+        note = (
+            f"networks that {few} pictures trained are wrong about fewer than {_LEAST_WRONG} of the {judges:,} that judge; "
+            f"expected {_LEAST_SIZES} sizes that are wrong about more, the largest among them. The pictures that judge are too "
+            "few (use a larger --test or test part), or the task is too easy for them."
+        )
+        return Growth(data, how, points, largest, baseline, None, note)
     law = fit_law([point for point in points if point.size in used])
     return Growth(data, how, points, largest, baseline, law, note)
+
+
+def _wrong(points: tuple[Point, ...], size: int) -> int:
+    """How many of the judging pictures a training on `size` pictures has named wrong, whatever its seed."""
+    return int((~np.stack([point.right_N for point in points if point.size == size])).any(0).sum())
 
 
 def fit_law(points: list[Point], draws: int = _DRAWS, seed: int = 0) -> Law:

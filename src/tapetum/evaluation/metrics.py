@@ -155,8 +155,10 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95, shares: bool = F
     return Estimate(mean, low, high, len(values))
 
 
-def wilson(hits: int, n: int, confidence: float = 0.95) -> Estimate:
+def wilson(hits: float, n: int, confidence: float = 0.95) -> Estimate:
     """A share with its Wilson score interval; honest for few cases and for shares near 0 and 1. NaN where n is 0.
+
+    `hits` need not be whole: it may be a mean over several trainings, judged on the same n.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927), 209-212.
 

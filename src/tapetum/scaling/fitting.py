@@ -69,13 +69,14 @@ def find(data: str | Path | Samples, settings: Settings, say: Callable[[str], No
 
 def read(samples: Samples, reduce_to: int, settings: Settings, folds: int, test: float, say: Callable[[str], None]) -> Table:
     """Read all, put a part aside ("test": that of the data, or a seeded, stratified share `test`, duplicates together), and
-    give the rest folds.
+    give the rest folds if there is to be more than one; all of it trains.
 
     Raises:
         UserError: too few pictures of a class.
     """
     share = 0.0 if (samples.splits == "test").any() else test
-    return read_all(samples, reduce_to, dataclasses.replace(settings, folds=folds, test=share), say)
+    asked = dataclasses.replace(settings, folds=max(2, folds), test=share)  # as in cross-validation no part validates
+    return read_all(samples, reduce_to, asked, say, in_folds=folds > 1)
 
 
 def seconds_per_epoch(recipe: Recipe, classes: int, count: int, settings: Settings) -> float:

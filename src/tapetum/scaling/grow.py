@@ -105,6 +105,10 @@ def grow(
     settings = settings or Settings()
     if seeds < 1:
         raise UserError(f"seeds {seeds}: expected 1 or more trainings of each size.")
+    if settings.folds > 1:
+        raise UserError(
+            f"folds {settings.folds}: a part put aside judges all sizes (--test), and there are no folds. Leave it out."
+        )
     samples = fitting.find(data, settings, say)
     folder = fitting.own_folder(samples.origin, out, "grow", _PLAN, "growth")
     with claim(folder, "growth"):
@@ -179,8 +183,7 @@ def _plan_from(values: dict[str, Any]) -> Plan:
 
 
 def _read(samples: Samples, recipe: Recipe, settings: Settings, say: Callable[[str], None]) -> Table:
-    # Two folds, of which no use is made: in cross-validation no part validates, so all train but those put aside.
-    return fitting.read(samples, recipes.preprocessing(recipe).reduce, settings, 2, settings.test or TEST, say)
+    return fitting.read(samples, recipes.preprocessing(recipe).reduce, settings, 1, settings.test or TEST, say)
 
 
 def _halves(largest: int, classes: int) -> tuple[int, ...]:

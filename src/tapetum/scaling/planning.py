@@ -1,11 +1,9 @@
 """What a search is about: its settings, and how the minutes are shared out between trials and the final trainings."""
 
 import dataclasses
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +51,7 @@ class Plan:
     final_minutes: float
     """Of each of the two final trainings."""
     home: str
-    """Host and folder whose process makes the final trainings."""
+    """The id of the folder in which the study began; who holds it makes the final trainings."""
 
     def default(self) -> dict[str, Any]:
         """The default recipe's values of what is searched."""
@@ -141,8 +139,8 @@ def largest(recipe: Recipe) -> Iterator[Recipe]:
             yield dataclasses.replace(recipe, size=size, crop_area=area)
 
 
-def plan(folder: Path, table: Table, default: Default, folds: int, settings: Settings, deadline: float) -> Plan:
-    """Share the time out.
+def plan(table: Table, default: Default, folds: int, settings: Settings, deadline: float) -> Plan:
+    """Share the time out. Where the study is at home is not known yet.
 
     Raises:
         UserError: it is not enough for one trial, or nothing is left to search.
@@ -176,7 +174,7 @@ def plan(folder: Path, table: Table, default: Default, folds: int, settings: Set
         space=searched,
         fold_seconds=epochs * fold_epoch,
         final_minutes=final / 60,
-        home=home(folder),
+        home="",
     )
 
 
@@ -185,8 +183,3 @@ def asked(settings: Settings, folds: int) -> dict[str, Any]:
     free = {"minutes", "device", "precision", "fast", "cache", "tensorboard", "val"}
     wished = dataclasses.asdict(dataclasses.replace(settings, folds=folds))
     return {key: value for key, value in wished.items() if key not in free}
-
-
-def home(folder: Path) -> str:
-    """Host and folder, by which a process knows whether the final trainings are its own."""
-    return f"{socket.gethostname()}:{folder.resolve()}"

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
+# The lock of what a folder's study begins with.
+LOCK = ".study.lock"
 # A trial whose process says nothing for so long is given up; it speaks three times as often.
 _SILENT_SECONDS = 180
 # How long a process waits for the plan of one that has just begun the study.
@@ -67,7 +69,7 @@ def connect(storage: str, folder: Path) -> Any:
         if not storage:
             folder.mkdir(parents=True, exist_ok=True)
         # Two processes that make the tables of a new file at once get in each other's way.
-        alone = contextlib.nullcontext() if storage else FileLock(folder / ".study.lock")
+        alone = contextlib.nullcontext() if storage else FileLock(folder / LOCK)
         with alone, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # heartbeats are called an experiment
             return optuna.storages.RDBStorage(
@@ -141,8 +143,8 @@ def equip(study: "Study", seed: int | None) -> None:
     study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REPORTS)
 
 
-def run_trial(study: "Study", plan: Plan, table: Table, settings: Settings, folder: Path, left: Callable[[], float]) -> None:
-    """Train and judge one trial; whatever becomes of it stands in the study.
+def run_trial(study: "Study", plan: Plan, table: Table, settings: Settings, folder: Path, left: Callable[[], float]) -> int:
+    """Train and judge one trial; whatever becomes of it stands in the study, under the number that is returned.
 
     Args:
         left: the seconds that are left of the study.
@@ -151,7 +153,10 @@ def run_trial(study: "Study", plan: Plan, table: Table, settings: Settings, fold
         tapetum.training.signals.Interrupted: Ctrl-C; the trial counts as failed.
     """
 
+    numbers: list[int] = []
+
     def objective(trial: "Trial") -> float:
+        numbers.append(trial.number)
         trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
         values = _suggest(trial, plan.space)
         begun = time.monotonic()
@@ -168,6 +173,7 @@ def run_trial(study: "Study", plan: Plan, table: Table, settings: Settings, fold
 
     # One network that diverges, or is too large for the memory, is a result as well.
     study.optimize(objective, n_trials=1, catch=(UserError, RuntimeError, MemoryError))
+    return numbers[0]
 
 
 def _suggest(trial: "Trial", space: dict[str, dict[str, Any]]) -> dict[str, Any]:

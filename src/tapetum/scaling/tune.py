@@ -6,7 +6,7 @@ are trained on the same pictures with as many minutes each, and McNemar's test c
 becomes the folder's model only if it is shown to be better there; else the default does.
 
     OUT/
-      tune.json         the study's name
+      tune.json         the study's name, and an id by which the study knows the folder, wherever that is moved
       study.db          the study (SQLite), unless it is elsewhere
       trials.csv        every trial, failed and stopped ones too
       default/, tuned/  the two final runs
@@ -20,10 +20,9 @@ which the study began makes the final trainings; the others only add trials.
 import contextlib
 import dataclasses
 import json
-import os
+import secrets
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -128,8 +127,8 @@ def tune(
     folder = fitting.own_folder(samples.origin, out, "tune", _MARK, "search")
     deadline = begun + 60 * planning.minutes(settings)
     found, plan, table = _joined(samples, folder, storage, name, settings, deadline, say)
-    with _lead(folder) as alone:
-        leads = alone and plan.home == planning.home(folder)
+    with _held(folder) as alone:
+        leads = alone and plan.home == _known(folder).get("home")
         ends = deadline - planning.RESERVE_SECONDS - (120 * plan.final_minutes if leads else 0)
         if leads:
             found.set_user_attr("ends", time.time() + ends - time.monotonic())
@@ -158,17 +157,18 @@ def _joined(
 ) -> "tuple[Study, Plan, Table]":
     """The study of that name, found or begun, with its plan and its pictures."""
     folds = settings.folds if settings.folds > 1 else planning.FOLDS
-    name = name or _known_name(folder) or folder.resolve().name
+    name = name or _known(folder).get("study") or folder.resolve().name
     found = study.find_study(study.connect(storage, folder), name) if storage or (folder / "study.db").exists() else None
     if found is not None:
         plan = study.plan_of(found)
         table = _read(samples, plan.recipe, folds, settings, say)
+        _refuse_other(name, plan, table, planning.asked(settings, folds))
+        _mark(folder, name)
     else:
         default = planning.base(samples, settings, deadline - time.monotonic())
         table = _read(samples, default.recipe, folds, settings, say)
-        found, plan = _begun(folder, storage, name, planning.plan(folder, table, default, folds, settings, deadline), say)
-    _refuse_other(name, plan, table, planning.asked(settings, folds))
-    write_text(folder / _MARK, json.dumps({"study": name}, ensure_ascii=False) + "\n")
+        found, plan = _begun(folder, storage, name, planning.plan(table, default, folds, settings, deadline), say)
+        _refuse_other(name, plan, table, planning.asked(settings, folds))
     if done := sum(trial.state.name != "WAITING" for trial in found.trials):
         say(f"joined the study '{name}', which has {done} trials")
     write_left_out(folder, table)
@@ -182,6 +182,7 @@ def _read(samples: Samples, recipe: Recipe, folds: int, settings: Settings, say:
 
 def _begun(folder: Path, storage: str, name: str, plan: Plan, say: Callable[[str], None]) -> "tuple[Study, Plan]":
     """A new study, or that of a process that was faster."""
+    plan = dataclasses.replace(plan, home=_mark(folder, name))  # before its file: a folder without the mark is somebody else's
     found, new = study.begin(study.connect(storage, folder), name, plan)
     if not new:
         return found, study.plan_of(found)
@@ -206,15 +207,30 @@ def _refuse_other(name: str, plan: Plan, table: Table, wished: dict[str, Any]) -
         raise UserError(f"the study '{name}' cannot go on: {told}. Use the same settings, or another --out or --study.")
 
 
-def _known_name(folder: Path) -> str:
+def _mark(folder: Path, name: str) -> str:
+    """Write the study's name into tune.json, beside the folder's id, which is made once and returned."""
     try:
-        return str(json.loads((folder / _MARK).read_text(encoding="utf-8"))["study"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / study.LOCK):  # two that begin at once shall have one id
+            home = _known(folder).get("home") or secrets.token_hex(8)
+            write_text(folder / _MARK, json.dumps({"study": name, "home": home}, ensure_ascii=False) + "\n")
+            return home
+    except OSError as error:
+        raise UserError(
+            f"could not write to {folder} ({error.strerror or error}): nothing was changed. Choose another --out."
+        ) from error
+
+
+def _known(folder: Path) -> dict[str, str]:
+    """What tune.json says; nothing where there is none."""
+    try:
+        return dict(json.loads((folder / _MARK).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 @contextlib.contextmanager
-def _lead(folder: Path) -> Iterator[bool]:
+def _held(folder: Path) -> Iterator[bool]:
     """Whether this process is the one that holds the folder; the lock goes with it, however it ends."""
     lock = FileLock(folder / ".lock")
     try:
@@ -252,10 +268,9 @@ def _search(
 
     added = failures = 0
     while left() > plan.fold_seconds / planning.REPORTS and (not trials or added < trials):
-        study.run_trial(found, plan, table, settings, folder, left)
+        number = study.run_trial(found, plan, table, settings, folder, left)
         added += 1
-        mine = [trial for trial in found.trials if trial.user_attrs.get("process") == f"{socket.gethostname()}:{os.getpid()}"]
-        tried = _tried(mine[-1])
+        tried = _tried(found.trials[number])
         say(tried.line())
         _write_trials(folder, plan, [_tried(trial) for trial in found.trials])
         failures = failures + 1 if tried.state == "failed" else 0

@@ -5,9 +5,8 @@ third of a second, in which nothing is computed. In memory that all can see, eac
 The result is the same everywhere, to the bit, since each number is added up by one process.
 """
 
+import contextlib
 import os
-import tempfile
-from pathlib import Path
 
 import torch
 
@@ -25,23 +24,23 @@ class Exchange:
 
     def _share(self, length: int, dtype: torch.dtype) -> None:
         """Map the memory of all processes, if there is room for it in all of them."""
-        size, mine = length * dtype.itemsize, Path()
-        try:
-            descriptor, name = tempfile.mkstemp(prefix="tapetum-", dir="/dev/shm")
-            mine = Path(name)
-            with os.fdopen(descriptor, "wb") as file:
+        with contextlib.ExitStack() as held:
+            try:
+                # It has no name, so that nothing of it stays, however the processes end; the others reach it through this one.
+                descriptor = os.open("/dev/shm", os.O_RDWR | os.O_TMPFILE, 0o600)
+                held.callback(os.close, descriptor)
                 # Reserved now: memory that turns out not to be there later would end the process.
-                os.posix_fallocate(file.fileno(), 0, size)
-            found = processes.all_told([name])
-        except (OSError, AttributeError):  # no such place here (containers give it 64 MB), or no room
-            found = processes.all_told([""])
-        if all(found):
-            maps = [torch.from_file(each, shared=True, size=length, dtype=dtype) for each in found]
-            processes.wait()
-            self.flat = maps[processes.rank()]
-            self._others = maps
-        if mine.name:
-            mine.unlink()  # the memory stays until nobody maps it, however the processes end
+                os.posix_fallocate(descriptor, 0, length * dtype.itemsize)
+                place = f"/proc/{os.getpid()}/fd/{descriptor}"
+            except (OSError, AttributeError):  # no such place here (containers give it 64 MB), or no room
+                place = ""
+            places = processes.all_told([place])
+            maps: list[torch.Tensor] = []
+            if all(places):
+                with contextlib.suppress(RuntimeError):  # what is another user's cannot be reached
+                    maps = [torch.from_file(each, shared=True, size=length, dtype=dtype) for each in places]
+            if all(processes.all_told([bool(maps)])):  # after this all have mapped it, and it can be closed
+                self.flat, self._others = maps[processes.rank()], maps
 
     def add_up(self) -> None:
         """Replace the numbers by their sums."""
