@@ -28,6 +28,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = 0
         if server.ranges and (asked := self.headers.get("Range")):
             start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(data):
+                return self.send_error(416)
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         else:

@@ -114,7 +114,7 @@ def sha256_of(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 `text` to `path`, whole or not at all. Unpaired surrogates (odd file names) are written as escapes."""
-    write_atomically(path, lambda file: file.write(_encoded(text)))
+    write_atomically(path, lambda file: file.write(as_written(text).encode()))
 
 
 def append_line(path: Path, line: str) -> None:
@@ -145,7 +145,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 def csv_cells(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[list[str]]:
     """The cells of `rows` as they are read back from what `write_csv` writes, without the header."""
-    return list(csv.reader(io.StringIO(_encoded(_csv(header, rows)).decode(), newline="")))[1:]
+    return list(csv.reader(io.StringIO(as_written(_csv(header, rows)), newline="")))[1:]
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -172,6 +172,15 @@ def unguarded(cell: str) -> str:
     ('=1+1', "'tis.jpg")
     """
     return cell[1:] if cell.startswith("'") and no_formula(cell[1:]) == cell else cell
+
+
+def as_written(text: str) -> str:
+    """`text` as UTF-8 can hold it: bytes of a file name that are none (Python has surrogates for them) become escapes.
+
+    >>> as_written("caf\udce9.jpg") == r"caf\udce9.jpg", as_written("café.jpg")
+    (True, 'café.jpg')
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def named_after(data: Path | str) -> str:
@@ -209,10 +218,6 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         # Before 3.13 Python leaves a carriage return without quotes, and reads two lines there; macOS has files called Icon\r.
         (quoting if any("\r" in cell for cell in cells if isinstance(cell, str)) else writer).writerow(cells)
     return buffer.getvalue()
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _umask() -> int:

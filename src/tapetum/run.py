@@ -6,6 +6,7 @@
       log.jsonl           one line an epoch
       tensorboard/        the same for TensorBoard (only with --tensorboard on)
       splits.csv          which picture was in which part, with its content hash
+      unlabelled.csv      the pictures without labels that trained (only with --unlabelled)
       left_out.csv        files that gave no picture, with the reason (only if there are any)
       predictions.csv     the predictions behind the metrics
       metrics.json        accuracy and the rest, with intervals
@@ -46,7 +47,7 @@ from tapetum.data.sources import find_pictures, find_samples
 from tapetum.data.table import Table, read_all
 from tapetum.errors import UserError
 from tapetum.evaluation.metrics import Metrics
-from tapetum.files import write_text
+from tapetum.files import write_csv, write_text
 from tapetum.inference import cost
 from tapetum.inference.answers import BATCH
 from tapetum.inference.classifier import Classifier
@@ -340,6 +341,9 @@ def _add_unlabelled(job: _Job, heap: Samples, log: Callable[[dict[str, Any]], No
     say(f"{job.settings.unlabelled}: {len(rows):,} unlabelled pictures ({out:,} left out: unreadable, or among the labelled)")
     if not len(rows):
         return task, []
+    if processes.first():  # by content they are told from new pictures when the run is judged
+        trained = ((heap.names[row], pictures.hashes[row]) for row in rows)
+        write_csv(job.folder / "unlabelled.csv", ["path", "sha256"], trained)
     guessed = fingerprint([pictures.hashes[row] for row in rows], [""] * len(rows), [""] * len(rows))
     task = dataclasses.replace(task, identity={**task.identity, "unlabelled pictures": guessed})
     folder = task.folder.with_name("checkpoint-first")

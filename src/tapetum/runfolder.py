@@ -33,7 +33,17 @@ from tapetum.training import checkpoint
 # What a training leaves beside its settings and checkpoints (run.py); the model first: no other run's split may judge it.
 _RESULTS = (
     MODEL_FILE,
-    *("log.jsonl", "splits.csv", "left_out.csv", "predictions.csv", "metrics.json", "kaggle.csv", "cost.json", "report.html"),
+    *(
+        "log.jsonl",
+        "splits.csv",
+        "unlabelled.csv",
+        "left_out.csv",
+        "predictions.csv",
+        "metrics.json",
+        "kaggle.csv",
+        "cost.json",
+        "report.html",
+    ),
     *("grid.png", "curves.png", "reliability.png", "coverage.png"),
 )
 _PARTS = ("path", "label", "split", "sha256")

@@ -159,6 +159,16 @@ def test_a_conversion_that_is_stopped_leaves_nothing_half_made(web, monkeypatch)
     assert len(web.asked) == asked
 
 
+def test_a_call_that_was_killed_before_the_archive_had_gone_is_mended(web, small):
+    found = get("cifar10", "c", say=lambda line: None)
+    (found / "cifar-10-binary.tar.gz").write_bytes(small["cifar-10-binary.tar.gz"])
+    asked = len(web.asked)
+    assert get("cifar10", "c", say=lambda line: None) == found
+    assert [path.name for path in found.iterdir()] == ["cifar10.zip"]
+    assert len(find_samples(found)) == 60
+    assert len(web.asked) == asked
+
+
 def test_nothing_is_written_among_pictures_of_ones_own(web, stripes, tmp_path):
     with pytest.raises(UserError, match=r"stripes holds other files, such as lying: expected a new or empty folder"):
         get("mnist", stripes)

@@ -116,6 +116,20 @@ def test_a_truncated_shard_is_fetched_no_further_than_it_goes(packed):
         open_pictures(find_samples(server.url), 24)
 
 
+def test_a_shortened_file_is_said_to_be_one_and_can_be_had_once_it_is_whole_again(packed, own_cache):
+    """The server has nothing beyond what came (416), and what came is no beginning of the right file."""
+    shard = packed / "shard-000000.tar"
+    whole = shard.read_bytes()
+    shard.write_bytes(b"\1" * 3000)
+    with serving(packed) as server:
+        with pytest.raises(UserError, match=f"could not be fetched: it ended after 3,000 of {len(whole):,} bytes"):
+            open_pictures(find_samples(server.url), 24)
+        assert [asked for name, asked in server.asked if name == shard.name] == [None, "bytes=3000-"] * 2
+        assert not list((own_cache / "shards").glob(".*.part"))
+        shard.write_bytes(whole)
+        assert open_pictures(find_samples(server.url), 24).reasons == {}
+
+
 @pytest.mark.parametrize(
     ("fault", "told"),
     [

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+import re
 import socket
 import time
 import zlib
@@ -279,6 +280,12 @@ def test_a_full_queue_says_so_at_once_and_when_to_come_again(running, known_pict
         assert server.ask(get("/healthz")).status == 200
 
 
+def counted(text, route):
+    """Requests of a route by status."""
+    found = re.findall(rf'^tapetum_requests_total{{route="{route}",status="(\d+)"}} (\S+)', text, re.MULTILINE)
+    return {status: float(count) for status, count in found}
+
+
 def test_who_hangs_up_leaves_no_work_behind(running, known_pictures):
     with running() as server:
         slowly(server.service, 0.3)
@@ -295,6 +302,23 @@ def test_who_hangs_up_leaves_no_work_behind(running, known_pictures):
         text = server.ask(get("/metrics")).body.decode()
         computed = float(next(line for line in text.splitlines() if line.startswith("tapetum_batch_pictures_sum")).split()[1])
         assert computed < 41  # one of the warm-up; those who had gone were not computed
+        assert counted(text, "/v1/predict").keys() <= {
+            "200",
+            "499",
+        }  # of those that were computed nobody knew that they had gone
+        assert counted(text, "/v1/predict")["499"] >= 41 - computed
+
+
+def test_who_hangs_up_in_the_middle_of_a_body_counts_as_gone(running, known_pictures):
+    with running() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(post(known_pictures[0])[:-100])
+            time.sleep(0.1)
+        deadline = time.monotonic() + 5
+        while not (found := counted(server.ask(get("/metrics")).body.decode(), "/v1/predict")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert found == {"499": 1}
 
 
 def test_of_many_pictures_no_more_are_decoded_once_who_asked_hung_up(running, known_pictures, monkeypatch):

@@ -137,6 +137,40 @@ def test_with_reject_each_figure_is_of_its_own_pictures(finished, trained, tmp_p
     assert evaluate(finished[0], finished[1], reject=0.25).strangers is None
 
 
+def test_one_class_is_enough_to_judge(finished, trained, tmp_path):
+    """Its recall, counted by hand."""
+    lying = shutil.copytree(finished[1] / "lying", tmp_path / "one" / "lying")
+    new = [path for path in pictures(lying) if not trained(path)]
+    said = list(tapetum.load(finished[0]).predict(new))
+    found = evaluate(finished[0], tmp_path / "one")
+    recall = {each.name: each.recall for each in found.metrics.classes}
+    assert (recall["lying"].value, recall["lying"].n) == (said.count("lying") / len(new), len(new))
+    assert recall["upright"].n == 0
+    assert found.metrics.accuracy.value == recall["lying"].value
+    assert f"accuracy {found.metrics.accuracy}" in found.text()
+    json.dumps(found.to_json(), allow_nan=False)
+    with pytest.raises(UserError, match="only one class, 'lying': a classifier needs at least two"):
+        tapetum.train(tmp_path / "one", tmp_path / "run", say=lambda line: None)
+
+
+def test_of_strangers_alone_the_share_that_is_rejected_is_told(finished, tmp_path):
+    (tmp_path / "neither").mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((40, 48, 3), 40 * i, np.uint8)).save(tmp_path / "neither" / f"{i}.png")
+    found = evaluate(finished[0], tmp_path, reject=0.25)
+    said = list(tapetum.load(finished[0]).predict(pictures(tmp_path), reject=0.25))
+    assert (found.strangers.value, found.strangers.n) == (said.count("neither") / 6, 6)
+    assert (found.metrics, found.trained_on, found.answered) == (None, None, None)
+    assert found.labels == ("neither",) * 6
+    assert (
+        found.text()
+        == f"No picture is of a class that it knows.\nOf the pictures of no class, called 'neither': {found.strangers}"
+    )
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["metrics"] is None
+    with pytest.raises(UserError, match="class 'neither' of the data was not in the training.* --reject tells it apart"):
+        evaluate(finished[0], tmp_path)
+
+
 def test_where_no_new_picture_gets_an_answer_those_that_trained_do_not_stand_in(finished, tmp_path):
     mixed = shutil.copytree(finished[1], tmp_path / "mixed")
     for path in (mixed / "lying").glob("*.png"):  # of its own pictures only the upright ones

@@ -2,14 +2,16 @@
 
 import csv
 import hashlib
+import os
 import shutil
 
 import numpy as np
 import pytest
 
 from tapetum.config import to_toml
+from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
-from tapetum.evaluation.recorded import contents, find_run_pictures, recorded, refuse_changed, where_pictures
+from tapetum.evaluation.recorded import contents, find_run_pictures, recorded, refuse_changed, trained, where_pictures
 from tapetum.files import write_csv
 
 
@@ -94,6 +96,38 @@ def test_the_runs_pictures_come_in_the_order_in_which_they_are_asked_for(plain_r
     assert [found.read(i) for i in range(3)] == [(place / name).read_bytes() for name in names]
     with pytest.raises(UserError, match=rf"lacks 2 of 5 pictures of {plain_run} \(no/1.png\)"):
         find_run_pictures(plain_run, place, ["no/1.png", *names, "no/0.png"])
+
+
+def test_names_that_are_no_utf8_are_found_again_by_what_the_tables_say(tmp_path):
+    """Bytes of Latin-1: only some file systems take them."""
+    run, place = tmp_path / "run", tmp_path / "photos"
+    names = [f"{label}/{label}{i}".encode() + b" \xe9t\xe9.png" for label in ("cat", "dog") for i in range(2)]
+    for number, name in enumerate(names):
+        path = place / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.write_bytes(bytes([number]))
+        except OSError:
+            pytest.skip("no such names here")
+    samples = find_samples(place)
+    rows = [[name, "val", hashlib.sha256(samples.read(i)).hexdigest()] for i, name in enumerate(samples.names)]
+    write_csv(run / "splits.csv", ["path", "split", "sha256"], rows)
+    asked = list(contents(run))[::-1]
+    assert asked[0] == r"dog/dog1 \udce9t\udce9.png"
+    found = find_run_pictures(run, place, asked)
+    assert [found.read(i) for i in range(4)] == [bytes([number]) for number in (3, 2, 1, 0)]
+    refuse_changed(run, found)
+
+
+def test_what_trained_is_known_with_labels_and_without(tmp_path):
+    rows = [["a.png", "train", "aa"], ["b.png", "val", "bb"], ["c.png", "train", "cc"]]
+    write_csv(tmp_path / "splits.csv", ["path", "split", "sha256"], rows)
+    assert trained(tmp_path) == {"aa", "cc"}
+    write_csv(tmp_path / "unlabelled.csv", ["path", "sha256"], [["=1.png", "dd"]])
+    assert trained(tmp_path) == {"aa", "cc", "dd"}
+    (tmp_path / "unlabelled.csv").write_text("path,size\n=1.png,3\n")
+    with pytest.raises(UserError, match=r"unlabelled.csv is not what a training wrote .*no column 'sha256'"):
+        trained(tmp_path)
 
 
 def test_files_that_are_gone_exchanged_or_no_part_of_the_run_have_changed(plain_run, tmp_path):

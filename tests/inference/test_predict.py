@@ -65,6 +65,25 @@ def test_the_notes_file_needs_two_classes_and_numbers(tmp_path):
     assert not (tmp_path / "k.csv").exists()
 
 
+def test_names_that_are_no_utf8_are_escaped_alike_in_csv_parquet_and_pandas(tmp_path):
+    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow (extra parquet)")
+    latin = b"\xe9t\xe9".decode("utf-8", "surrogateescape")
+    lost = ((f"{latin}.gif", "empty"),)
+    p_NK = np.array([[0.25, 0.75]] * 2)
+    found = Predictions(("a", latin), (f"{latin}.png", "b.png"), np.arange(2), p_NK, ("0", "1"), lost)
+    write_predictions(found, tmp_path / "out.csv")
+    write_predictions(found, tmp_path / "out.parquet")
+    frame = pd.read_parquet(tmp_path / "out.parquet")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == list(frame.columns)
+    for name in ("path", "label", "reason"):
+        assert [row[header.index(name)] for row in rows] == frame[name].tolist()
+    assert frame["path"].tolist() == [r"\udce9t\udce9.png", "b.png", r"\udce9t\udce9.gif"]
+    assert list(found.frame().columns) == ["path", "label", "probability", "p_a", r"p_\udce9t\udce9", "reason"]
+    assert found.names[0] == f"{latin}.png"  # by which it can be opened
+
+
 def test_no_cell_is_a_formula(tmp_path):
     names = ("=1+1.png", "+a.png", "-b.png", "@c.png", "\td.png", "plain=.png")
     p_NK = np.array([[0.25, 0.75]] * 6)

@@ -1,5 +1,7 @@
 """Unlabelled pictures join the training with guessed targets; what is labelled or unreadable among them is left out."""
 
+import csv
+import hashlib
 import json
 import shutil
 import time
@@ -12,6 +14,8 @@ from PIL import Image
 import tapetum
 from conftest import encoded, interrupted_in_step, write_stripes
 from tapetum.errors import UserError
+from tapetum.evaluation.compare import compare
+from tapetum.evaluation.evaluate import evaluate
 from tapetum.training import loop, unlabelled
 
 QUICK = dict(model="compact", size=32, epochs=4, batch=16, crop_area=0.8, rotate=0.0, mixup=0.0, turn=0.0, erase=0.0, flip="on")
@@ -63,6 +67,17 @@ def test_a_second_network_learns_from_the_guesses_of_the_first(stripes, heap, tm
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert [entry.get("stage") for entry in log] == ["first"] * 4 + [None] * 3
     assert run.metrics["val"].accuracy.n == 16
+    # What trained is written down, and no test of this run.
+    with (run.folder / "unlabelled.csv").open(encoding="utf-8", newline="") as file:
+        written = {row["path"]: row["sha256"] for row in csv.DictReader(file)}
+    new = [path for path in sorted(heap.iterdir()) if path.name not in ("copy.png", "broken.png")]
+    assert written == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in new}
+    found = evaluate(run.folder, tmp_path / "more")
+    assert found.note == "All of these pictures were in its training: this accuracy says nothing about new ones."
+    with pytest.raises(UserError, match="all 30 pictures of .* were in a training: nothing to compare on"):
+        compare(run.folder, run.folder, tmp_path / "more")
+    tapetum.train(stripes, run.folder, overwrite=True, say=lambda line: None, **{**QUICK, "epochs": 1})
+    assert not (run.folder / "unlabelled.csv").exists()
 
 
 def test_a_heap_that_is_not_there_is_refused_before_anything_is_written(stripes, tmp_path):

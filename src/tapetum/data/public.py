@@ -185,11 +185,12 @@ fashion-mnist. Did you mean 'mnist'?
     convert = collection.convert
     if convert is None or not made.exists():
         _fetch_all(collection, folder, say)
-    if convert is not None and not made.exists():
+    if convert is not None:
         archive = folder / collection.files[0].name
-        say(f"writing {made}, which can be read in place")
-        write_atomically(made, lambda file: _zip(convert(archive), file))
-        archive.unlink()
+        if not made.exists():
+            say(f"writing {made}, which can be read in place")
+            write_atomically(made, lambda file: _zip(convert(archive), file))
+        archive.unlink(missing_ok=True)  # also after an earlier call that was killed here; beside it the zip is not read
     return folder
 
 

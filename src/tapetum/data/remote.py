@@ -36,6 +36,10 @@ class _Final(OSError):
     """Another try would not help."""
 
 
+class _Beyond(OSError):
+    """The file has ended before the byte from which it was asked for."""
+
+
 def read_url(url: str, most: int) -> bytes:
     """The bytes of a small file at `url`.
 
@@ -75,7 +79,12 @@ def fetch(url: str, size: int, sha256: str, whole: Path) -> None:
         if not is_kept(whole, size):
 
             def complete() -> None:
-                _go_on(url, part, size)
+                try:
+                    _go_on(url, part, size)
+                except _Beyond as error:
+                    ended = part.stat().st_size
+                    part.unlink()  # gone on from, it would end there for ever
+                    raise OSError(f"it ended after {ended:,} of {size:,} bytes") from error
                 if sha256_of(part) != sha256:
                     part.unlink(missing_ok=True)
                     raise OSError(f"its content is not what is known of it (SHA-256 {sha256})")
@@ -160,8 +169,8 @@ def _patiently(url: str, work: Callable[[], Any]) -> Any:
         except (OSError, http.client.HTTPException) as error:
             reason = _in_words(error)
     raise UserError(
-        f"{url} could not be fetched: {reason}. Expected the file as it was published. What came of it is kept: mend this, and "
-        "give the same command again."
+        f"{url} could not be fetched: {reason}. Expected the file as it was published. What can be used of it is kept: mend "
+        "this, and give the same command again."
     )
 
 
@@ -195,7 +204,7 @@ def _answer(url: str, start: int) -> Any:
     try:
         response = urlopen(Request(url, headers=headers), timeout=_SILENCE_SECONDS)
     except HTTPError as error:
-        kind = OSError if error.code in _PASSING else _Final
+        kind = _Beyond if start and error.code == 416 else OSError if error.code in _PASSING else _Final
         error.close()
         raise kind(f"the server answers {error.code} {error.reason}") from error
     if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):

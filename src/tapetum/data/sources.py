@@ -48,15 +48,16 @@ _CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 _TOLD_LINES = 20
 
 
-def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Samples:
+def find_samples(data: str | Path, numbers: tuple[int, int] | None = None, least: int = 2) -> Samples:
     """The labelled pictures in `data`, whatever its layout.
 
     Args:
         data: a folder, a CSV file, a zip or tar archive, or shards (their folder, its index file, or the address of either).
         numbers: keep only files whose name's last whole number lies in this range (both ends included).
+        least: how many classes there must be; to judge a classifier one is enough.
 
     Raises:
-        UserError: nothing is there, the layout is not understood, there are fewer than two classes, or `numbers` leaves a
+        UserError: nothing is there, the layout is not understood, there are too few classes, or `numbers` leaves a
             class without files.
     """
     path = _place(data, "a folder, a CSV file or an archive of pictures")
@@ -64,7 +65,7 @@ def find_samples(data: str | Path, numbers: tuple[int, int] | None = None) -> Sa
     if numbers is not None:
         samples = _with_numbers(samples, numbers)
     present = [name for name, count in samples.counts().items() if count]
-    if len(present) < 2:
+    if len(present) < least:
         only = f"only one class, '{present[0]}'" if present else "no labelled pictures"
         raise UserError(
             f"{path} holds {only}: a classifier needs at least two. Put the pictures of each class in a folder of its own."

@@ -11,6 +11,8 @@ import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
 CONTENT_TYPE = prometheus.CONTENT_TYPE_PLAIN_0_0_4
+# The status under which a request counts whose client hung up before its answer (nginx calls it so, too).
+GONE = 499
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
@@ -20,7 +22,9 @@ class Metrics:
     def __init__(self, workers: int) -> None:
         own = prometheus.CollectorRegistry()
         shared = None if workers > 1 else own
-        self.requests = prometheus.Counter("tapetum_requests", "Answered requests", ["route", "status"], registry=own)
+        self.requests = prometheus.Counter(
+            "tapetum_requests", "Requests by their answer; 499: who asked hung up before", ["route", "status"], registry=own
+        )
         self.seconds = prometheus.Histogram(
             "tapetum_request_seconds",
             "From a request's head to the end of its answer",

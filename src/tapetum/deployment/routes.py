@@ -17,7 +17,7 @@ import tapetum
 from tapetum.data.decode import BadPicture
 from tapetum.deployment.batching import Gone
 from tapetum.deployment.guard import Guard, route_paths
-from tapetum.deployment.metrics import CONTENT_TYPE
+from tapetum.deployment.metrics import CONTENT_TYPE, GONE
 from tapetum.deployment.refusals import Json, error, failure
 from tapetum.deployment.service import Service
 
@@ -221,4 +221,4 @@ async def _broken(request: Request, reason: Exception) -> Response:
 
 
 async def _hung_up(request: Request, reason: Exception) -> Response:
-    return Response(status_code=400)  # nobody is there to read it
+    return Response(status_code=GONE)  # nobody is there to read it; it is for the counts

@@ -12,7 +12,7 @@ from tapetum.data.splits import numbers_range
 from tapetum.errors import UserError, did_you_mean
 from tapetum.evaluation import metrics
 from tapetum.evaluation.metrics import Estimate, Metrics, wilson
-from tapetum.evaluation.recorded import contents
+from tapetum.evaluation.recorded import trained
 from tapetum.evaluation.text import format_metrics
 from tapetum.inference.answers import BATCH, NEITHER
 from tapetum.inference.loading import load
@@ -23,8 +23,9 @@ from tapetum.inference.predict import Predictions, predict_together
 class Evaluation:
     """How well a classifier does on labelled pictures."""
 
-    metrics: Metrics
-    """Of the pictures that count: those it was not trained on, or all where none or all of them were."""
+    metrics: Metrics | None
+    """Of the pictures that count: those it was not trained on, or all where none or all of them were. None where no picture is
+    of a class that it knows."""
     trained_on: Metrics | None
     """Of the pictures that were in its training, where only some were; their accuracy says little."""
     predictions: Predictions
@@ -40,7 +41,7 @@ class Evaluation:
     def text(self) -> str:
         """The evaluation for a terminal."""
         lines = [f"answered {self.answered}; of these:"] if self.answered is not None else []
-        lines.append(format_metrics(self.metrics))
+        lines.append(format_metrics(self.metrics) if self.metrics is not None else "No picture is of a class that it knows.")
         if self.strangers is not None:
             lines.append(f"Of the pictures of no class, called '{NEITHER}': {self.strangers}")
         if self.trained_on is not None:
@@ -54,7 +55,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The evaluation as JSON values."""
         return {
-            "metrics": self.metrics.to_json(),
+            "metrics": self.metrics.to_json() if self.metrics is not None else None,
             "trained_on": self.trained_on.to_json() if self.trained_on is not None else None,
             "note": self.note,
             "answered": self.answered.to_json() if self.answered is not None else None,
@@ -84,7 +85,8 @@ def evaluate(
     Args:
         run: a run folder, or a model or ONNX file (which knows the pictures that it was trained on where the run's splits.csv
             lies beside it).
-        data: any layout that training takes. Data with a test part are judged on it, else with a validation part on that.
+        data: any layout that training takes; one class of those that it knows is enough. Data with a test part are judged on
+            it, else with a validation part on that.
         numbers: a range of file numbers such as "251-1000", or "all".
         batch: pictures computed at once.
         on: the device.
@@ -99,6 +101,9 @@ def evaluate(
     if not reject:
         return dataclasses.replace(_judge(found.labels, found.predictions, found.seen, found.note), labels=labels)
     known, silent = found.labels >= 0, np.array([label == NEITHER for label in found.predictions.labels])
+    strangers = wilson(int((~known & silent).sum()), int((~known).sum())) if not known.all() else None
+    if not known.any():
+        return Evaluation(None, None, found.predictions, found.note, strangers=strangers, labels=labels)
     fair = known & (~found.seen if not found.seen[known].all() else True)
     if not (fair & ~silent).any():
         raise UserError(
@@ -112,14 +117,14 @@ def evaluate(
         labels=labels,
         predictions=found.predictions,
         answered=wilson(int((fair & ~silent).sum()), int(fair.sum())),
-        strangers=wilson(int((~known & silent).sum()), int((~known).sum())) if not known.all() else None,
+        strangers=strangers,
     )
 
 
 def judged_on(run: str | Path, data: str | Path, numbers: str, batch: int, on: str, reject: float = 0.0) -> Judged:
     """What `evaluate` judges; the same arguments and errors."""
     classifier = load(run, on)
-    samples = find_samples(data, numbers_range(numbers, notes=False))
+    samples = find_samples(data, numbers_range(numbers, notes=False), least=1)
     note = ""
     for part in ("test", "val"):
         if (samples.splits == part).any():
@@ -185,10 +190,9 @@ def _seen(run: Path, predictions: Predictions) -> np.ndarray:
     """
     folder = run if run.is_dir() else run.parent
     try:
-        parts = contents(folder).values() if (folder / "splits.csv").exists() else ()
+        known = trained(folder) if (folder / "splits.csv").exists() else set()
     except UserError:
         if (folder / "settings.toml").exists():
             raise
-        parts = ()
-    trained = {digest for part, digest in parts if part == "train"}
-    return np.array([digest in trained for digest in predictions.sha256], bool)
+        known = set()
+    return np.array([digest in known for digest in predictions.sha256], bool)

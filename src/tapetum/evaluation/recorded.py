@@ -13,7 +13,7 @@ from tapetum.data.addresses import url_of
 from tapetum.data.samples import Samples
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
-from tapetum.files import no_formula, unguarded
+from tapetum.files import as_written, no_formula, unguarded
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,17 @@ def contents(run: Path) -> dict[str, tuple[str, str]]:
     return {unguarded(row["path"]): (row["split"], row["sha256"]) for row in rows}
 
 
+def trained(run: Path) -> set[str]:
+    """The SHA-256 of every picture that trained, with a label (splits.csv) or without one (unlabelled.csv).
+
+    Raises:
+        UserError: splits.csv is not there, or one of them is not what a training wrote.
+    """
+    labelled = {digest for part, digest in contents(run).values() if part == "train"}
+    rows = _read(run / "unlabelled.csv", "path", "sha256")[0] if (run / "unlabelled.csv").exists() else []
+    return labelled | {row["sha256"] for row in rows}
+
+
 def where_pictures(run: Path, data: Path | None = None) -> Path:
     """Where the run's pictures are: `data` if it is given, else where they were at the training.
 
@@ -93,11 +104,11 @@ def refuse_unasked(run: Path, place: Path, data: Path | None) -> None:
 
 
 def find_run_pictures(run: Path, place: Path, names: Sequence[str]) -> Samples:
-    """The files called `names`, in that order, of the run's pictures at `place`."""
+    """The files called `names`, as a run's tables have them, in that order, of the run's pictures at `place`."""
     if not url_of(place) and not place.exists():
         raise UserError(f"the pictures of {run} are not at {place}: expected them there. Say where they are now with --data.")
     samples = find_samples(place)
-    row = {name: i for i, name in enumerate(samples.names)}
+    row = {as_written(name): i for i, name in enumerate(samples.names)}
     missing = [name for name in names if name not in row]
     if missing:
         raise UserError(
@@ -111,7 +122,7 @@ def refuse_changed(run: Path, samples: Samples) -> None:
     """Raise a UserError if the files of `samples` are not those of the run, byte for byte."""
     known = contents(run)
     changed = []
-    for i, name in enumerate(samples.names):
+    for i, name in enumerate(map(as_written, samples.names)):
         try:
             digest = hashlib.sha256(samples.read(i)).hexdigest()
         except OSError:

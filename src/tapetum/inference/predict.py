@@ -13,7 +13,7 @@ from tapetum.data.reading import read_pictures
 from tapetum.data.samples import Samples, file_number
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
-from tapetum.files import write_atomically, write_csv, write_text
+from tapetum.files import as_written, write_atomically, write_csv, write_text
 from tapetum.inference.answers import BATCH, Answering, labels
 from tapetum.inference.loading import load
 
@@ -54,20 +54,24 @@ class Predictions:
         """A DataFrame: path, label, probability (of the most probable class), a column for each class, reason.
 
         With `reject`, familiarity stands after the probability. Files that gave no picture come last; they have a path and a
-        reason only.
+        reason only. Bytes of a name that are not UTF-8 are escaped, as in the CSV: pandas cannot hold them.
         """
         import pandas as pd  # a fifth of a second, for which a CSV file need not wait
 
-        lost = {"path": [name for name, _ in self.unreadable], "reason": [reason for _, reason in self.unreadable]}
+        lost = {
+            "path": [as_written(name) for name, _ in self.unreadable],
+            "reason": [as_written(why) for _, why in self.unreadable],
+        }
         read = pd.DataFrame({**self.columns(), "reason": ""})
         return pd.concat([read, pd.DataFrame(lost)], ignore_index=True) if self.unreadable else read
 
     def columns(self) -> dict[str, list]:
         """The columns of `frame` but for the reason, of the pictures that were predicted."""
-        told: dict[str, list] = {"path": list(self.names), "label": self.labels}
+        told: dict[str, list] = {"path": list(map(as_written, self.names)), "label": list(map(as_written, self.labels))}
         told["probability"] = self.probabilities_NK.max(1, initial=0).tolist()
         told |= {} if self.familiarity_N is None else {"familiarity": self.familiarity_N.tolist()}
-        return told | {f"p_{name}": column for name, column in zip(self.classes, self.probabilities_NK.T.tolist(), strict=True)}
+        names = [f"p_{as_written(name)}" for name in self.classes]
+        return told | dict(zip(names, self.probabilities_NK.T.tolist(), strict=True))
 
 
 def predict(run: str | Path, pictures: Sequence[str | Path], batch: int = BATCH, reject: float = 0.0) -> "pd.DataFrame":
