@@ -175,7 +175,7 @@ def unguarded(cell: str) -> str:
 
 
 def as_written(text: str) -> str:
-    """`text` as UTF-8 can hold it: bytes of a file name that are none (Python has surrogates for them) become escapes.
+    r"""`text` as UTF-8 can hold it: bytes of a file name that are none (Python has surrogates for them) become escapes.
 
     >>> as_written("caf\udce9.jpg") == r"caf\udce9.jpg", as_written("café.jpg")
     (True, 'café.jpg')
