@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import tomllib
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 import tapetum
 from conftest import interrupted_in_step, write_stripes
-from tapetum.config import Settings
+from tapetum.config import Settings, read_settings, settings_from
 from tapetum.data.sources import find_pictures, find_samples
 from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import evaluate
@@ -397,6 +398,22 @@ def test_weights_to_start_from(stripes, tmp_path):
     with pytest.raises(UserError, match="expected torchvision:NAME"):
         quick(stripes, tmp_path / "x", weights="pretrained")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_folders_whose_names_are_no_utf8_are_trained_from(stripes, tmp_path):
+    """As old archives leave them: Hangul in CP949, accents in Latin-1."""
+    data = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    shutil.copytree(stripes / "lying", os.fsdecode(os.fsencode(data) + b"/\xb0\xb3"))
+    shutil.copytree(stripes / "upright", os.path.join(data, "upright"))
+    run = quick(data, tmp_path / "run", epochs=1)
+    assert run.classifier.classes_ == ("\\udcb0\\udcb3", "upright")
+    assert (run.folder / "report.html").exists()
+    again = tapetum.train(
+        data, tmp_path / "run", overwrite=True, settings=settings_from(read_settings(run.folder / "settings.toml"), "")
+    )
+    assert tensors(again) == tensors(run)
+    assert evaluate(run.folder, data).metrics.accuracy.n > 0
 
 
 def test_networks_that_compare_the_pictures_of_a_batch_never_get_one_alone(stripes, tmp_path):

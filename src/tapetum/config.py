@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tapetum.errors import UserError, did_you_mean
+from tapetum.files import as_written
 
 Auto = Literal["auto"]
 Fit = Literal["crop", "pad", "center", "squash"]
@@ -275,8 +276,8 @@ def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
-        # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        # A JSON string is a TOML string, but for DEL, which TOML wants escaped, and names of odd bytes, which it cannot hold.
+        return json.dumps(as_written(value), ensure_ascii=False).replace("\x7f", "\\u007F")
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value)

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from tapetum.errors import UserError
 
 # The index of packed pictures (data/shards.py). It stands for the folder in which it lies.
@@ -72,6 +70,8 @@ def claim(folder: Path, who: str) -> Iterator[None]:
     Raises:
         UserError: another process holds it, or it cannot be written.
     """
+    from filelock import FileLock, Timeout  # it brings asyncio, for which `tapetum --help` need not wait
+
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     lock = FileLock(folder / LOCK)
     try:

@@ -33,18 +33,8 @@ from tapetum.training import checkpoint
 # What a training leaves beside its settings and checkpoints (run.py); the model first: no other run's split may judge it.
 _RESULTS = (
     MODEL_FILE,
-    *(
-        "log.jsonl",
-        "splits.csv",
-        "unlabelled.csv",
-        "left_out.csv",
-        "predictions.csv",
-        "metrics.json",
-        "kaggle.csv",
-        "cost.json",
-        "report.html",
-    ),
-    *("grid.png", "curves.png", "reliability.png", "coverage.png"),
+    *("log.jsonl", "splits.csv", "unlabelled.csv", "left_out.csv", "predictions.csv", "metrics.json", "kaggle.csv"),
+    *("cost.json", "report.html", "grid.png", "curves.png", "reliability.png", "coverage.png"),
 )
 _PARTS = ("path", "label", "split", "sha256")
 

@@ -27,6 +27,7 @@ from tapetum.data.samples import Samples, file_number
 from tapetum.data.shards import is_shards, open_shards, samples_of
 from tapetum.data.stores import FilesStore, FolderStore, ManyStore, Store, archive_kind, open_store, same_name
 from tapetum.errors import UserError, did_you_mean
+from tapetum.files import as_written
 from tapetum.talk import counted
 
 _SPLIT_NAMES = {
@@ -262,7 +263,11 @@ def _samples(
     splits: Sequence[str],
     classes: tuple[str, ...] | None = None,
 ) -> Samples:
-    """Samples with class numbers: the classes are the labels, sorted; a label "" has the number -1."""
+    """Samples with class numbers: the classes are the labels, sorted; a label "" has the number -1.
+
+    A class is called as files can hold it, also where its folder's name is no UTF-8.
+    """
+    labels = list(map(as_written, labels))
     known = tuple(sorted(set(labels))) if classes is None else classes
     index = {name: k for k, name in enumerate(known)}
     numbers = np.array([index.get(label, -1) for label in labels], np.int64)
