@@ -4,12 +4,14 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tapetum.__main__ import main
 from tapetum.processes import num_cores
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -41,6 +43,23 @@ def own_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("TAPETUM_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def tapetum(monkeypatch, capsys):
+    """Run the program; its exit code, stdout and stderr come back."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tapetum", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
 
 
 @pytest.fixture

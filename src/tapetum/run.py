@@ -376,10 +376,10 @@ def _say_estimate(
     parameters = sum(p.numel() for p in network.parameters())
     many = f", {processes.count()} processes" if processes.count() > 1 else ""
     each = " each" if many else ""
-    budget = f", within {settings.minutes:g} minutes" if settings.minutes != "auto" else ""
+    budget = "" if settings.minutes == "auto" else f", within {settings.minutes:g} minute{'s' * (settings.minutes != 1)}"
     say(
         f"{recipe.model} ({parameters:,} parameters) on {device.describe(task.device)}{many}: "
-        f"{counted(recipe.epochs, 'epoch')} of {counted(steps, 'step')}, about {duration(seconds)} "
+        f"{'at most ' * bool(budget)}{counted(recipe.epochs, 'epoch')} of {counted(steps, 'step')}, about {duration(seconds)} "
         f"and {gigabytes:.1f} GB of memory{each}{budget}"
     )
     return answer

@@ -1,6 +1,7 @@
 """The page in a browser: on a desk and on a phone, in both languages, light and dark, with pictures and with what is none."""
 
 import base64
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,17 @@ def test_language_and_theme_switch_and_are_remembered(visit, width):
     page.reload()
     expect(page.locator("h1")).to_have_text("What is in the picture?")
     assert page.evaluate("() => document.documentElement.dataset.theme") == "light"
+
+
+@pytest.mark.parametrize(
+    ("language", "shape"),
+    [
+        ("en-US", r"^\d+ of \d+ \w+ pictures were named right: \d+ % \(\d+ to \d+ %\)\.$"),
+        ("ko-KR", r"^\S+ 사진 \d+장 가운데 \d+장을 맞혔습니다: \d+ % \(95 % 신뢰구간 \d+~\d+ %\)\.$"),
+    ],
+)
+def test_it_says_how_many_were_named_right(visit, language, shape):
+    expect(visit(language=language).locator("#worth")).to_have_text(re.compile(shape))
 
 
 def test_the_heat_map_comes_when_asked_for_and_goes_again(visit):

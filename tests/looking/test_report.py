@@ -188,6 +188,16 @@ def test_a_missing_package_costs_its_part_alone(request, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
+def test_it_says_that_a_budget_ended_the_training(plain_copy, tmp_path, lang):
+    sentence = {"en": "The time budget ended it after 3 of at most 98 epochs", "ko": "3 에포크에서 끝났습니다"}[lang]
+    assert sentence not in written(plain_copy, tmp_path, lang=lang).text
+    file = plain_copy / "settings.toml"
+    text = file.read_text(encoding="utf-8").replace('minutes = "auto"', "minutes = 1.0").replace("epochs = 3", "epochs = 98")
+    file.write_text(text, encoding="utf-8")
+    assert sentence in written(plain_copy, tmp_path, lang=lang).text
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
 def test_an_older_run_has_a_report_too(plain_copy, tmp_path, lang):
     for name in ("cost.json", "predictions.csv", "log.jsonl", "left_out.csv"):
         (plain_copy / name).unlink()

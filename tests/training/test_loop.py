@@ -219,12 +219,16 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(make):
 
 def test_a_time_budget_is_kept_and_the_rate_still_falls_to_zero(make):
     task, network = make(deadline=4.0, epochs=100_000, ema=0.0)
-    begun = time.monotonic()
-    progress, log = run(task, network)
+    begun, said, log = time.monotonic(), [], []
+    progress = loop.fit(task, network, False, said.append, log.append)
     # The last step and validation may take longer than those before them on a busy machine.
     assert 2.5 < time.monotonic() - begun < 8
     assert progress.stopped == "time"
     assert log[-1]["lr"] < 0.1 * SETTINGS.lr
+    told = (
+        f"the time budget ended it after {progress.epoch:,} of at most 100,000 epochs; the learning rate had fallen to its end"
+    )
+    assert said[-1] == f"{told} by then"
 
 
 @pytest.mark.parametrize("steps", [4, 13])

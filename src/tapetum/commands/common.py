@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,10 @@ Device = Annotated[str, arg(help="auto, cpu, cuda, ...")]
 
 Reject = Annotated[
     float,
-    arg(help='Answer "neither" for pictures that are stranger than all but this share of the known kind, such as 0.05.'),
+    arg(
+        help='Answer "neither" for pictures that are stranger than all but this share of the known kind, such as 0.05. It '
+        "finds many pictures of no class (noise, single colours), not all; docs/trust.md counts them."
+    ),
 ]
 
 
@@ -31,6 +35,12 @@ def whole_number(name: str, value: int) -> None:
     """Refuse what is no count."""
     if value < 1:
         raise UserError(f"--{name} is {value}: expected a whole number from 1.")
+
+
+def tell_written(places: Sequence[Path], replaced: Set[Path]) -> None:
+    """A line for each file that was written; what stood there before is gone, and that is said."""
+    for place in places:
+        print(f"{'replaced:' if place in replaced else 'written: '} {place}")
 
 
 def dumps(value: Any) -> str:

@@ -20,6 +20,7 @@ from tapetum.commands.common import (
     Run,
     dumps,
     quoted,
+    tell_written,
     whole_number,
 )
 from tapetum.commands.launch import Processes, in_processes
@@ -27,8 +28,8 @@ from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_csv
 from tapetum.talk import counted
 
-# Pictures of a part, unless another number is asked for.
-_ROWS = 8192
+# Pictures of a part, unless another number is asked for; of so many at most each answer is shown.
+_ROWS, _NAMED = 8192, 10
 
 
 def labels(
@@ -112,10 +113,14 @@ def _tell_evaluation(run: Path, result: Any, out: Path | None, json: bool) -> No
     if out is not None:
         from tapetum.inference.predict import write_predictions
 
+        replaced = {out} if out.exists() else set()
         write_predictions(result.predictions, out, result.labels)
     print(dumps(result.to_json()) if json else result.text())
     if not json:
-        print(f"\nnext:     tapetum predict {quoted(run)} PICTURES")
+        print()
+        if out is not None:
+            tell_written([out], replaced)
+        print(f"next:     tapetum predict {quoted(run)} PICTURES")
 
 
 def compare(
@@ -144,11 +149,18 @@ def compare(
     if out is not None:
         refuse_inside(out, data, "CSV file")
     found = run_comparison(run_a, run_b, data, numbers, batch, device)
+    replaced = {out} if out is not None and out.exists() else set()
     if out is not None:
         write_csv(out, ["path", "label", "a", "b"], found.differing)
-    print(dumps(found.to_json()) if json else found.text())
-    if not json:
-        print(f"\nnext:     tapetum predict {quoted(run_b if found.only_b > found.only_a else run_a)} PICTURES")
+    if json:
+        print(dumps(found.to_json()))
+        return
+    print(f"A is {run_a}, B is {run_b}")
+    print(found.text() if out is None else found.text(all_of_them=f"all in {out}"))
+    print()
+    if out is not None:
+        tell_written([out], replaced)
+    print(f"next:     tapetum predict {quoted(run_b if found.only_b > found.only_a else run_a)} PICTURES")
 
 
 def predict(
@@ -187,6 +199,8 @@ def predict(
             refuse_inside(grid, place, "grid")
     if out.suffix and (kind, rows) != ("csv", _ROWS):
         raise UserError(f"--kind and --rows are for the parts of a folder: expected --out FOLDER, not {out}.")
+    if kaggle and out.suffix == ".parquet":
+        raise UserError(f"--kaggle writes CSV: expected --out {out.with_suffix('.csv')}, not {out}.")
     if not out.suffix and (kaggle or grid is not None):
         raise UserError(f"--out {out} is a folder of parts: expected a file with --kaggle or --grid, such as {out}.csv.")
     if in_processes(processes):
@@ -216,11 +230,24 @@ def _predict_parts(run: Path, classifier: Any, samples: Any, out: Path, options:
     if json:
         print(dumps({"out": str(out), **{name: found[name] for name in ("files", "unreadable", "labels", "parts")}}))
         return
-    each = ", ".join(f"{label} {count:,}" for label, count in found["labels"].items())
-    read = counted(found["files"] - found["unreadable"], "picture")
-    print(f"{read}: {each}; {counted(found['unreadable'], 'file')} without a picture")
+    print(_answers_in_short(found["files"] - found["unreadable"], found["labels"], found["unreadable"], options["reject"]))
     print(f"written:  {out / MANIFEST} and {counted(len(found['parts']), 'part')}")
     print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")
+
+
+def _tell_each(found: Any) -> None:
+    wide = max(map(len, found.names))
+    for name, label, p in zip(found.names, found.labels, found.probabilities_NK.max(1), strict=True):
+        # Of a stranger the probability is that of the class that it is not.
+        print(f"{name:<{wide}}  {label}" + (f" {p * 100:.1f} %" if label in found.classes else ""))
+
+
+def _answers_in_short(pictures: int, labels: dict[str, int], unreadable: int, reject: float) -> str:
+    """How many pictures got which answer; with `reject` also how many got none, if it is nought."""
+    told = {**labels, "neither": labels.get("neither", 0)} if reject else labels
+    each = ", ".join(f"{label} {count:,}" for label, count in told.items())
+    lost = f"; {counted(unreadable, 'file')} without a picture" if unreadable else ""
+    return f"{counted(pictures, 'picture')}: {each}{lost}"
 
 
 def _tell_predictions(run: Path, samples: Any, found: Any, out: Path, kaggle: bool, grid: Path | None, json: bool) -> None:
@@ -231,6 +258,8 @@ def _tell_predictions(run: Path, samples: Any, found: Any, out: Path, kaggle: bo
         raise UserError(f"none of the {len(samples):,} files is a picture that can be read ({name}: {reason}).")
     for name, reason in found.unreadable:
         print(f"not predicted: {name}: {reason}", file=sys.stderr)
+    places = [out] if grid is None else [out, grid]
+    replaced = {place for place in places if place.exists()}
     if kaggle:
         positive, shared = write_kaggle(found.classes, found.names, found.probabilities_NK, out)
         print(f"label is the probability of {positive}", file=sys.stderr)
@@ -245,12 +274,13 @@ def _tell_predictions(run: Path, samples: Any, found: Any, out: Path, kaggle: bo
         some = range(min(20, len(found.names)))
         shown = [decode(samples.read(int(found.rows[i]))) for i in some]
         prediction_grid(shown, None, found.labels[: len(some)], found.probabilities_NK[: len(some)].max(1), grid)
-    counts = Counter(found.labels).most_common()
+    counts = dict(Counter(found.labels).most_common())
     if json:
         files = len(found.names) + len(found.unreadable)
-        print(dumps({"out": str(out), "files": files, "unreadable": dict(found.unreadable), "labels": dict(counts)}))
+        print(dumps({"out": str(out), "files": files, "unreadable": dict(found.unreadable), "labels": counts}))
         return
-    each = ", ".join(f"{label} {count:,}" for label, count in counts)
-    print(f"{counted(len(found.names), 'picture')}: {each}; {counted(len(found.unreadable), 'file')} without a picture")
-    print(f"written:  {out}" + (f", {grid}" if grid is not None else ""))
+    if len(found.names) <= _NAMED:
+        _tell_each(found)
+    print(_answers_in_short(len(found.names), counts, len(found.unreadable), found.reject))
+    tell_written(places, replaced)
     print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")

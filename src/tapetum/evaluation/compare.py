@@ -31,8 +31,8 @@ class Comparison:
     """Path, true class, A's and B's answer where the answers differ."""
     note: str
 
-    def text(self, most: int = 20) -> str:
-        """For a terminal, with `most` of the pictures on which they differ."""
+    def text(self, most: int = 20, all_of_them: str = "--out writes all") -> str:
+        """For a terminal, with `most` of the pictures on which they differ; the rest is where `all_of_them` says."""
         points = ", ".join(f"{v * 100:+.1f}" for v in (self.difference.low, self.difference.high))
         lines = [
             f"A         {self.accuracy_a}",
@@ -47,7 +47,7 @@ class Comparison:
             lines.append(f"\n{len(self.differing):,} pictures with different answers (true: A, B):")
             lines += [f"  {name} ({label}: {a}, {b})" for name, label, a, b in self.differing[:most]]
             if len(self.differing) > most:
-                lines.append(f"  and {len(self.differing) - most:,} more (--out writes all)")
+                lines.append(f"  and {len(self.differing) - most:,} more ({all_of_them})")
         return "\n".join(lines)
 
     @property

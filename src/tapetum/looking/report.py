@@ -105,6 +105,7 @@ def write_report(
         found=found,
         part=part,
         chosen_on_it=story.decided.get("keep") == "best" and part in ("val", "folds"),
+        ended_early=story.asked.get("minutes", "auto") != "auto" and about["training"]["epochs"] < story.decided["epochs"],
         counts=story.counts(),
         album=album,
         shown=_miniatures(story, album),

@@ -30,6 +30,7 @@ from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.faster import keep_freed_memory, rewritten, watch_strides
 from tapetum.inference.classifier import probabilities_of_all
+from tapetum.talk import counted
 from tapetum.training import checkpoint, distillation
 from tapetum.training.checkpoint import Progress, State
 from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
@@ -153,6 +154,8 @@ def fit(
                 saved_at = time.monotonic()
 
     progress.stopped = progress.stopped or "epochs"
+    if progress.stopped == "time":
+        say(_ended_early(recipe, progress.epoch))
     if task.keep_end:
         checkpoint.save(task.folder, state, task.identity)
     network.load_state_dict(state.best if recipe.keep == "best" else state.average.network.state_dict())
@@ -304,6 +307,12 @@ def _diverged(value: float, what: str, task: Task, progress: Progress) -> UserEr
         f"the {what} became {value} in epoch {progress.epoch + 1} (after step {progress.step:,}): the training has diverged. "
         f"Use a lower --lr than {task.recipe.lr:g}; earlier checkpoints are untouched."
     )
+
+
+def _ended_early(recipe: Recipe, epochs: int) -> str:
+    """The clock of a budget is a second one for the schedule (`_Clock.share_done`), so the rate is at its end as well."""
+    fallen = "" if recipe.schedule == "constant" else "; the learning rate had fallen to its end by then"
+    return f"the time budget ended it after {epochs:,} of at most {counted(recipe.epochs, 'epoch')}{fallen}"
 
 
 def _epoch_line(entry: dict[str, Any], epochs: int) -> str:

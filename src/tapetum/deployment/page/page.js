@@ -57,8 +57,10 @@ function showModel() {
   at("model").textContent = say("tells", model.network, classes);
   const part = ["test", "folds", "val"].find((each) => model.metrics[each]);
   const worth = model.metrics[part];
+  const count = (number) => number.toLocaleString("en");
   const round = (share) => Math.round(share * 100);
-  at("worth").textContent = worth ? say("worth_" + part, round(worth.value), round(worth.low), round(worth.high), worth.n) : "";
+  const told = () => [count(Math.round(worth.value * worth.n)), count(worth.n), ...[worth.value, worth.low, worth.high].map(round)];
+  at("worth").textContent = worth ? say("worth_" + part, ...told()) : "";
 }
 
 function note(words) {
