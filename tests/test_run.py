@@ -208,8 +208,14 @@ def test_no_run_is_written_into_the_pictures(stripes, where):
 def test_a_run_folder_is_never_overwritten_by_accident(stripes, tmp_path):
     run = quick(stripes, tmp_path / "run", epochs=1)
     model = (run.folder / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match="holds a run already. Use --resume"):
+    with pytest.raises(
+        UserError, match="holds a run already, and it is finished. Use --overwrite to replace it, or another --out"
+    ):
         quick(stripes, tmp_path / "run", epochs=1, seed=1)
+    with pytest.raises(
+        UserError, match="run is finished: nothing is left to resume. Use --overwrite to train anew, or another"
+    ):
+        quick(stripes, tmp_path / "run", epochs=1, resume=True)
     assert (run.folder / "model.safetensors").read_bytes() == model
     quick(stripes, tmp_path / "run", epochs=1, seed=1, overwrite=True)
     assert (run.folder / "model.safetensors").read_bytes() != model

@@ -13,7 +13,8 @@ import tyro
 
 from tapetum import __version__
 from tapetum.commands import deploying, judging, looking, networks, packing, scaling, serving, training
-from tapetum.config import read_settings
+from tapetum.commands.mistakes import flags_of, refuse_mistakes
+from tapetum.config import Settings, read_settings
 from tapetum.errors import UserError
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
@@ -53,11 +54,13 @@ def run(arguments: Sequence[str]) -> None:
     if list(arguments) in (["--version"], ["-V"]):
         print(f"tapetum {__version__}")
         return
+    asked = _with_settings(list(arguments))
+    refuse_mistakes(asked, _COMMANDS)
     tyro.extras.subcommand_cli_from_dict(
         _COMMANDS,
         prog="tapetum",
         description=_DESCRIPTION,
-        args=_with_settings(list(arguments)),
+        args=asked,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
 
@@ -80,9 +83,12 @@ def _with_settings(arguments: list[str]) -> list[str]:
     given = arguments[1:at] + arguments[at + 2 :]
     names = {flag.split("=")[0].lstrip("-").replace("-", "_") for flag in given if flag.startswith("--")}
     flags: list[str] = []
+    known = flags_of(_COMMANDS[arguments[0]]) if arguments[0] in _COMMANDS else set()
     for name, value in values.items():
-        if name not in names:
-            flags += [f"--{name.replace('_', '-')}", str(value)]
+        flag = f"--{name.replace('_', '-')}"
+        # A run's file names every setting; what a command cannot use matters only where it says something.
+        if name not in names and (flag in known or value != getattr(Settings(), name)):
+            flags += [flag, str(value)]
     return [arguments[0], *flags, *given]
 
 

@@ -143,7 +143,7 @@ class Settings:
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if not isinstance(value, str) and not low <= value <= high:
-                raise UserError(f"{name} is {value}: expected a number from {low:g} to {high:g}.")
+                raise UserError(f"{name} is {value}: expected a number from {low:,} to {high:,}.")
         if self.folds > 1 and (self.members > 1 or self.unlabelled or self.split == "notes"):
             other = "members" if self.members > 1 else "unlabelled" if self.unlabelled else "split notes"
             raise UserError(f"folds {self.folds} with {other}: expected one or the other. Leave one of them out.")

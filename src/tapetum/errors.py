@@ -31,7 +31,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     " Did you mean 'lenet'?"
     >>> did_you_mean("zebra", ["lenet", "alexnet"])
     ''
+    >>> did_you_mean("lenet5", ["lenet", "lenet5-1998-softmax", "lenet5-1998"])  # what begins so is meant before what is near
+    " Did you mean 'lenet5-1998'?"
     """
     by_folded = {k.casefold(): k for k in known}
-    near = difflib.get_close_matches(word.casefold(), by_folded, n=1)
+    begin = sorted((k for k in by_folded if len(word) > 2 and k.startswith(word.casefold())), key=len)
+    near = begin or difflib.get_close_matches(word.casefold(), by_folded, n=1)
     return f" Did you mean '{by_folded[near[0]]}'?" if near else ""

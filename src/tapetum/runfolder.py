@@ -36,6 +36,8 @@ _RESULTS = (
     *("log.jsonl", "splits.csv", "unlabelled.csv", "left_out.csv", "predictions.csv", "metrics.json", "kaggle.csv"),
     *("cost.json", "report.html", "grid.png", "curves.png", "reliability.png", "coverage.png"),
 )
+# The last of them to be written: where it stands, the run is finished.
+_LAST = "report.html"
 _PARTS = ("path", "label", "split", "sha256")
 
 
@@ -71,17 +73,19 @@ def run_folder(data: Path, out: str | Path | None, resume: bool, overwrite: bool
     refuse_inside(folder, data, "run folder")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: expected a folder to write the run to. Choose another --out.")
+    content = {path.name for path in folder.iterdir()} - {LOCK} if folder.exists() else set()
+    finished = _LAST in content
+    if resume and finished and not checkpoint.any_in(folder):
+        raise UserError(f"{folder} is finished: nothing is left to resume. Use --overwrite to train anew, or another --out.")
     if resume:
         checkpoint.refuse_missing(folder)
-    content = {path.name for path in folder.iterdir()} - {LOCK} if folder.exists() else set()
     if content and not content & {"settings.toml", MODEL_FILE}:
         raise UserError(f"{folder} holds files of another kind: a run needs a folder of its own. Choose another --out.")
     # What a training left that was stopped before its first checkpoint is nobody's.
     begun = MODEL_FILE in content or checkpoint.any_in(folder)
     if begun and not (resume or overwrite):
-        raise UserError(
-            f"{folder} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another --out."
-        )
+        state = ", and it is finished. Use" if finished else ". Use --resume to go on with it,"
+        raise UserError(f"{folder} holds a run already{state} --overwrite to replace it, or another --out.")
     return folder
 
 

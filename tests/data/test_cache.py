@@ -48,7 +48,7 @@ def test_cold_warm_and_no_cache_give_the_same_pictures(folder, own_cache):
     for pictures in (cold, warm, without):
         assert all(np.array_equal(a, b) for a, b in zip(everything(pictures), expected, strict=True))
         assert {samples.names[i]: r for i, r in pictures.reasons.items()} == {
-            "b/bad.jpg": "not a picture (begins with b'no pictu')",
+            "b/bad.jpg": "not a picture (begins with 'no pictu')",
             "b/empty.jpg": "empty file",
         }
         assert pictures.hashes[0] == hashlib.sha256(samples.read(0)).hexdigest()

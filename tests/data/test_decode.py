@@ -47,9 +47,41 @@ def test_every_format_gives_what_pillow_gives(format):
 
 def test_an_empty_file_and_other_files_are_named():
     assert refused(b"") == "empty file"
-    assert refused(b"hello, I am text").startswith("not a picture (begins with b'hello, I")
-    assert refused(b"%PDF-1.7 ...").startswith("not a picture")
-    assert refused(b"P").startswith("not a picture")
+    assert refused(b"hello, I am text") == "not a picture (begins with 'hello, I')"
+    assert refused(b"\0\1hello") == "not a picture (begins with 00 01 68 65 6c 6c 6f)"
+    assert refused(b"P") == "not a picture (begins with 'P')"
+
+
+@pytest.mark.parametrize(
+    ("begin", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photo, as iPhones make: save it as JPEG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIF picture"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0avifmif1", "an AVIF picture"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a camera's RAW photo"),
+        (b"FUJIFILMCCD-RAW 0201", "a camera's RAW photo"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "a video"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0", "a video"),
+        (b"\x1aE\xdf\xa3\x9fB\x86\x81", "a video"),
+        (b"RIFF\0\0\1\0AVI LIST", "a video"),
+        (b"%PDF-1.7 ...", "a PDF document"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing: save it as PNG"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- made -->\n<svg>', "an SVG drawing"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"PK\x03\x04\x14\0", "a zip archive"),
+    ],
+)
+def test_what_people_take_for_a_picture_is_called_by_its_name(begin, words):
+    assert refused(begin + bytes(100)).startswith(words)
+
+
+def test_no_reason_speaks_python():
+    data = bytearray(encoded(PHOTO, "PNG"))
+    data[37:41] = b"\1\2\3'"  # the name of the second chunk
+    reason = refused(bytes(data))
+    assert reason.startswith("damaged or truncated PNG (")
+    assert "01 02 03 27" in reason
+    assert "b'" not in reason and 'b"' not in reason
 
 
 def test_a_damaged_header_names_the_kind_and_keeps_the_cause():

@@ -145,7 +145,7 @@ def test_bad_files_are_listed_and_not_packed(tmp_path):
     (data / "lying" / "a.jpg").write_bytes(b"no picture")
     (data / "upright" / "z.jpg").write_bytes(b"")
     packed = pack(data, tmp_path / "out", shard_mb=0.002)
-    reasons = {"lying/a.jpg": "not a picture (begins with b'no pictu')", "upright/z.jpg": "empty file"}
+    reasons = {"lying/a.jpg": "not a picture (begins with 'no pictu')", "upright/z.jpg": "empty file"}
     assert dict(packed.left_out) == reasons
     with (tmp_path / "out" / "left_out.csv").open(newline="") as file:
         assert {row["path"]: row["reason"] for row in csv.DictReader(file)} == reasons

@@ -47,6 +47,25 @@ _READERS: list[tuple[str, bytes, type[ImageFile]]] = [
     ("TIFF", rb"II[*+]\0|MM\0[*+]", TiffImageFile),
     ("PPM", rb"P[1-6][\s#]", PpmImageFile),
 ]
+# What people take for pictures and is not read, by how it begins, and what to do. Video comes after the pictures in the same
+# kind of box (ISO 14496-12).
+_FOREIGN = [
+    (rb"....ftyp(hei[cxms]|hev[cxms])", "a HEIC photo, as iPhones make: save it as JPEG"),
+    (rb"....ftypavi[fs]", "an AVIF picture: save it as JPEG or PNG"),
+    (rb"....ftyp(mif1|msf1)", "a HEIF picture: save it as JPEG"),
+    (
+        rb"....ftypcrx |FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|FOVb|II\x1a\0\0\0HEAPCCDR|\0MRM",
+        "a camera's RAW photo: save it as JPEG",
+    ),
+    (rb"....(ftyp|moov|mdat)|\x1aE\xdf\xa3|RIFF....AVI |\0\0\x01\xba", "a video: save single frames as JPEG"),
+    (rb"%PDF-", "a PDF document: save its pictures as JPEG or PNG"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL picture: save it as JPEG or PNG"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture: save it as JPEG or PNG"),
+    (rb"8BPS", "a Photoshop file: save it as JPEG or PNG"),
+    (rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,1000}|<!--.{0,1000})?(?i:<!doctype svg|<svg[\s>])", "an SVG drawing: save it as PNG"),
+    (rb"(\xef\xbb\xbf)?\s*(?i:<!doctype html|<html|<head)", "a web page: fetch the picture itself"),
+    (rb"PK\x03\x04", "a zip archive: name it by itself, or unpack it"),
+]
 # How each EXIF orientation (tag 0x0112) but 1 is made upright. `ImageOps.exif_transpose` knows it too, but also writes the
 # EXIF block anew, and so fails on pictures whose block is odd and whose pixels are whole.
 _TURNS = {
@@ -134,8 +153,37 @@ def _kind(data: bytes) -> tuple[str, type[ImageFile]]:
         raise BadPicture("empty file")
     found = next(((kind, reader) for kind, start, reader in _READERS if re.match(start, data, re.DOTALL)), None)
     if found is None:
-        raise BadPicture(f"not a picture (begins with {data[:8]!r})")
+        raise BadPicture(_why_not(data))
     return found
+
+
+def _why_not(data: bytes) -> str:
+    for start, words in _FOREIGN:
+        if re.match(start, data[:2048], re.DOTALL):
+            return words
+    return f"not a picture (begins with {_shown(data[:8])})"
+
+
+def _shown(data: bytes) -> str:
+    """Bytes for a person: as text where they are that, else as hexadecimal numbers.
+
+    >>> _shown(b"no image"), _shown(b"\\0\\x01x")
+    ("'no image'", '00 01 78')
+    """
+    text = data.decode("ascii", "replace")
+    return f"'{text}'" if text.isprintable() and "\ufffd" not in text else data.hex(" ")
+
+
+def _reason(error: BaseException) -> str:
+    """`reason_of`, but for bytes, which Pillow tells as Python writes them."""
+    return re.sub(r"""\bb(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")""", _literal_shown, reason_of(error))
+
+
+def _literal_shown(literal: re.Match[str]) -> str:
+    def meant(escape: re.Match[str]) -> str:
+        return chr(int(escape[1], 16)) if escape[1] else {"n": "\n", "r": "\r", "t": "\t"}.get(escape[2], escape[2])
+
+    return _shown(re.sub(r"\\(?:x([0-9a-f]{2})|(.))", meant, literal[1] or literal[2] or "").encode("latin-1", "replace"))
 
 
 def _fast_jpeg(data: bytes, image: Image.Image, reduce_to: int) -> np.ndarray | None:
@@ -179,12 +227,12 @@ def _reasons(kind: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         # Some readers of Pillow's meet its own limit, 178,956,970 pixels, before the size can be asked.
-        raise BadPicture(f"too large ({reason_of(error)})") from error
+        raise BadPicture(f"too large ({_reason(error)})") from error
     except MemoryError as error:
         raise BadPicture(f"too little memory to decode this {kind}") from error
     except Exception as error:
         # Pillow's readers raise almost anything on odd files: OSError, ValueError, IndexError, TypeError, struct.error...
-        raise BadPicture(f"damaged or truncated {kind} ({reason_of(error)})") from error
+        raise BadPicture(f"damaged or truncated {kind} ({_reason(error)})") from error
 
 
 def _upright(image: Image.Image) -> np.ndarray:
