@@ -41,3 +41,25 @@ def test_the_notes_file_is_csv(tapetum, plain_run, stripes, tmp_path):
     code, _, said = tapetum("predict", plain_run, stripes, "--kaggle", "--out", tmp_path / "x.parquet")
     assert (code, "--kaggle writes CSV: expected --out" in said) == (2, True)
     assert not (tmp_path / "x.parquet").exists()
+
+
+def test_what_is_no_run_or_no_picture_is_called_by_its_name(tapetum, plain_run, stripes, tmp_path):
+    picture, graph, out = next((stripes / "lying").iterdir()), tmp_path / "photos.onnx", tmp_path / "out"
+    graph.write_bytes(b"graph")
+    for arguments, said in (
+        (("predict", plain_run, plain_run), f"{plain_run} is a run, not pictures"),
+        (("predict", picture, plain_run), f"{picture} is no run, but {plain_run} is: expected the run first"),
+        (("predict", stripes, plain_run), f"{stripes} is no run, but {plain_run} is: expected the run first"),
+        (("predict", picture, stripes), f"{picture} is a picture, not a run"),
+        (("evaluate", stripes, plain_run), f"{stripes} is no run, but {plain_run} is"),
+        (("evaluate", plain_run, plain_run), f"{plain_run} is a run, not pictures"),
+        (("compare", plain_run, picture, stripes), f"{picture} is a picture, not a run"),
+        (("explain", graph, stripes, "--out", out), f"{graph} is an ONNX file, which only answers: expected the run folder"),
+        (("export", graph, "--card", out), f"{graph} is an ONNX file"),
+        (("report", graph), f"{graph} is an ONNX file"),
+        (("labels", graph), f"{graph} is an ONNX file"),
+        (("serve", picture), f"{picture} is a picture, not a run"),
+    ):
+        code, told, err = tapetum(*arguments)
+        assert (code, told, err.count("\n")) == (2, "", 1), err
+        assert said in err

@@ -81,7 +81,8 @@ def test_no_reason_speaks_python():
     reason = refused(bytes(data))
     assert reason.startswith("damaged or truncated PNG (")
     assert "01 02 03 27" in reason
-    assert "b'" not in reason and 'b"' not in reason
+    assert "b'" not in reason
+    assert 'b"' not in reason
 
 
 def test_a_damaged_header_names_the_kind_and_keeps_the_cause():

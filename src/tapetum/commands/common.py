@@ -31,6 +31,14 @@ Reject = Annotated[
 ]
 
 
+def expect_run(run: Path, *after: Path, onnx: bool = True) -> None:
+    """Refuse what is no run where one is expected, and runs where pictures are, `after` it."""
+    from tapetum.inference.loading import refuse_runs, refuse_what_is_no_run
+
+    refuse_what_is_no_run(run, after, onnx)
+    refuse_runs(after)
+
+
 def whole_number(name: str, value: int) -> None:
     """Refuse what is no count."""
     if value < 1:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from tapetum.commands.common import Json, Place, Run, dumps, quoted
+from tapetum.commands.common import Json, Place, Run, dumps, expect_run, quoted
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside, write_text
 
@@ -34,6 +34,7 @@ def export(
         raise UserError("nothing to export: expected --onnx FILE, --card FILE or both.")
     if onnx is None and (uint8 or int8):
         raise UserError(f"--{'uint8' if uint8 else 'int8'} says how an ONNX file is written: expected --onnx FILE as well.")
+    expect_run(run, onnx=False)
     told: dict[str, object] = {}
     text = ""
     if card is not None:  # made before the work, and written after it

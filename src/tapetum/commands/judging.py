@@ -19,6 +19,7 @@ from tapetum.commands.common import (
     Reject,
     Run,
     dumps,
+    expect_run,
     quoted,
     tell_written,
     whole_number,
@@ -47,6 +48,7 @@ def labels(
     Args:
         run: Run folder of `tapetum train DATA --folds 5`.
     """
+    expect_run(run, onnx=False)
     from tapetum.evaluation.labels import check_labels
     from tapetum.evaluation.recorded import refuse_unasked, where_pictures
 
@@ -99,6 +101,7 @@ def evaluate(
     from tapetum.evaluation.evaluate import evaluate as run_evaluation
 
     whole_number("batch", batch)
+    expect_run(run, data)
     if out is not None:
         refuse_inside(out, data, "CSV file")
     if in_processes(processes):
@@ -146,6 +149,8 @@ def compare(
     from tapetum.evaluation.compare import compare as run_comparison
 
     whole_number("batch", batch)
+    expect_run(run_a)
+    expect_run(run_b, data)
     if out is not None:
         refuse_inside(out, data, "CSV file")
     found = run_comparison(run_a, run_b, data, numbers, batch, device)
@@ -193,6 +198,7 @@ def predict(
     whole_number("rows", rows)
     if not pictures:
         raise UserError("no pictures given: expected files, folders or archives after the run folder.")
+    expect_run(run, *pictures)
     for place in pictures:
         refuse_inside(out, place, "CSV file")
         if grid is not None:

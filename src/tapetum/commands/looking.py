@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from tapetum.commands.common import Device, Json, Pictures, Place, Run, dumps, quoted, whole_number
+from tapetum.commands.common import Device, Json, Pictures, Place, Run, dumps, expect_run, quoted, whole_number
 from tapetum.config import read_table
 from tapetum.errors import UserError
 from tapetum.files import refuse_inside
@@ -30,6 +30,7 @@ def report(
     """
     from tapetum.looking.report import write_report
 
+    expect_run(run, onnx=False)
     page = run / "report.html" if out is None else out
     for place in (data, read_table(run / "settings.toml", "about").get("data") if (run / "settings.toml").exists() else None):
         if place:
@@ -76,6 +77,7 @@ def explain(
     whole_number("most", most)
     if not pictures:
         raise UserError("no pictures given: expected files, folders or archives after the run folder.")
+    expect_run(run, *pictures, onnx=False)
     for place in pictures:
         refuse_inside(out, place, "folder")
     page, unreadable = run_explanation(load(run, device), find_pictures(pictures), out, target, unit, most)

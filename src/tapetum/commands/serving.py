@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from tapetum.commands.common import Json, Reject, Run, whole_number
+from tapetum.commands.common import Json, Reject, Run, expect_run, whole_number
 from tapetum.errors import UserError
 
 
@@ -44,4 +44,5 @@ def serve(
         whole_number("queue", queue)
     if not 0 <= port <= 65_535:
         raise UserError(f"--port is {port}: expected 0 to 65535.")
+    expect_run(run)
     sys.exit(run_server(Serving(run, host, port, workers, token, reject, queue or 0, json)))

@@ -147,6 +147,11 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         return _upright(image)
 
 
+def is_picture(data: bytes) -> bool:
+    """Whether a file that begins with these bytes is one of the kinds that are read; it may still be damaged."""
+    return any(re.match(start, data, re.DOTALL) for _, start, _ in _READERS)
+
+
 def _kind(data: bytes) -> tuple[str, type[ImageFile]]:
     """What a file is, by its first bytes, and the reader for it."""
     if not data:
