@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,15 @@ def test_the_likeliest_mistake_comes_first_with_what_it_looks_like(tmp_path):
     assert "The networks agree with 95.0 % (91.0 to 97.3, n = 200) of the labels" in text
     assert f"  {worst}.png: labelled {first.label} (0.2 %), looks like {first.looks_like} (85.8 %)" in text
     assert text.endswith("and 7 more")
+
+
+def test_networks_that_only_guess_are_not_to_be_believed():
+    from tapetum.evaluation.labels import ONLY_GUESS, LabelCheck
+    from tapetum.evaluation.metrics import wilson
+
+    guessing, knowing = (LabelCheck(Path("run"), wilson(right, 100), (), baseline=0.5) for right in (55, 70))
+    assert guessing.text().startswith(ONLY_GUESS)
+    assert ONLY_GUESS not in knowing.text()
 
 
 def test_names_that_a_spreadsheet_would_take_for_formulas_come_back(tmp_path):

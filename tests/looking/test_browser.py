@@ -79,6 +79,15 @@ def test_the_keyboard_reaches_what_can_be_opened_and_scrolled(browser, pages):
     tab.context.close()
 
 
+@pytest.mark.parametrize(("width", "whole"), [(1280, True), (390, False)])
+def test_the_drawing_of_the_network_is_whole_where_it_can_be(browser, pages, width, whole):
+    tab, _ = opened(browser, pages["en"], width, "light")
+    wide = tab.locator(".drawing").evaluate("each => each.scrollWidth <= each.clientWidth")
+    assert wide == whole
+    assert tab.locator("figure:has(.drawing) figcaption").evaluate("each => each.scrollWidth <= each.clientWidth")
+    tab.context.close()
+
+
 def test_charts_change_with_the_light(browser, pages):
     colours = []
     for scheme in ("light", "dark"):

@@ -112,10 +112,10 @@ def test_the_pictures_that_excite_a_unit_most_come_first(tmp_path):
 @pytest.mark.parametrize(
     ("name", "size", "channels", "members", "filters"),
     [
-        ("alexnet-2012", 99, 3, 1, ["columns.0.conv1: 48 filters of 11x11", "columns.1.conv1: 48 filters of 11x11"]),
-        ("lenet5-1998", 32, 1, 1, ["c1: 6 filters of 5x5"]),
+        ("alexnet-2012", 99, 3, 1, ["(columns.0.conv1): 48 filters of 11x11", "(columns.1.conv1): 48 filters of 11x11"]),
+        ("lenet5-1998", 32, 1, 1, ["Conv2d-1 (c1): 6 filters of 5x5"]),
         ("lenet-now", 32, 3, 3, ["filters of"]),
-        ("torchvision:resnet18", 64, 3, 1, ["conv1: 64 filters of 7x7"]),
+        ("torchvision:resnet18", 64, 3, 1, ["Conv2d-1 (conv1): 64 filters of 7x7"]),
     ],
 )
 def test_other_kinds_of_networks(plain_run, tmp_path, name, size, channels, members, filters):
@@ -124,7 +124,7 @@ def test_other_kinds_of_networks(plain_run, tmp_path, name, size, channels, memb
     page, unreadable = explain(classifier, find_pictures(some), tmp_path, most=1)
     assert unreadable == []
     said = text(page)
-    assert all(title in said for title in filters)
+    assert all(title in page.read_text(encoding="utf-8") for title in filters)
     assert ("all 3 networks together" in said) == (members == 3)
     assert len(list(tmp_path.glob("maps-*.png"))) >= 5
     assert len(list(tmp_path.glob("*-gradcam.png"))) == len(list(tmp_path.glob("*-occlusion.png"))) == 1

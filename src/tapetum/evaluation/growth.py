@@ -202,7 +202,8 @@ def growth(data: str, how: str, points: tuple[Point, ...], largest: int, baselin
     note = f"Not better than guessing, and left out: {', '.join(f'{size:,}' for size in left)} pictures." if left else ""
     if len(used) < _LEAST_SIZES:
         note = (
-            f"{len(used)} sizes are better than guessing on {judges:,} pictures, expected {_LEAST_SIZES} or more. Use more "
+            f"{('no size is', '1 size is', '2 sizes are')[len(used)]} better than guessing on {judges:,} pictures, expected "
+            f"{_LEAST_SIZES} or more. Use more "
             "pictures, larger --sizes, or more --minutes."
         )
         return Growth(data, how, points, largest, baseline, None, note)

@@ -17,6 +17,8 @@ from tapetum.evaluation.metrics import Estimate, accuracy
 from tapetum.evaluation.recorded import recorded
 from tapetum.files import write_csv
 
+ONLY_GUESS = "These networks only guess: do not change labels on their word."
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -41,6 +43,13 @@ class LabelCheck:
     """The share of labels that the networks give too; n: the pictures, each judged by a network that did not train on it."""
     suspects: tuple[Suspect, ...]
     """The likeliest mistakes first."""
+    baseline: float = 0.0
+    """The share of the commonest label, with which guessing would agree."""
+
+    @property
+    def only_guess(self) -> bool:
+        """Whether the networks cannot be told from guessing, so that their doubts are worth nothing."""
+        return bool(self.agreement.low <= self.baseline)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for --json."""
@@ -68,7 +77,7 @@ class LabelCheck:
 
     def text(self, most: int = 20) -> str:
         """A summary for the terminal, with the `most` likeliest mistakes."""
-        lines = [self.headline(), self.caution()]
+        lines = [*([ONLY_GUESS] if self.only_guess else []), self.headline(), self.caution()]
         for each in self.suspects[:most]:
             label, likely = (f"{p * 100:.1f} %" for p in (each.probability_of_label, each.probability))
             lines.append(f"  {each.path}: labelled {each.label} ({label}), looks like {each.looks_like} ({likely})")
@@ -101,7 +110,8 @@ def check_labels(run: str | Path) -> LabelCheck:
         )
         for i in in_doubt(labels_N, probabilities_NK)
     ]
-    return LabelCheck(Path(run), accuracy(labels_N, probabilities_NK.argmax(1)), tuple(found))
+    commonest = float(np.bincount(labels_N).max() / len(labels_N))
+    return LabelCheck(Path(run), accuracy(labels_N, probabilities_NK.argmax(1)), tuple(found), commonest)
 
 
 def in_doubt(labels_N: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:

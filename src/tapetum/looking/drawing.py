@@ -116,16 +116,13 @@ def svg(
     True
     """
     boxes = _boxes(summary, channels, size, crossings, words)
-    enlarged = " (the smallest are enlarged)" if _measure(boxes) else ""
+    enlarged = _measure(boxes)
     width, height = _place_across(boxes), _place_down(boxes)
     # Dashed lines come first: where one runs along a solid line, that one is seen.
     ways = sorted(((before, box) for box in boxes for before in box.inputs), key=lambda way: not way[1].crosses(way[0]))
     parts = [_arrow(*way) for way in ways] + [part for box in boxes for part in (*_faces(box), *_texts(box))]
-    dashed = " Dashed: the layer sees both columns." if any(box.crosses(before) for before, box in ways) else ""
-    note = f"Faces to scale: the input is {{size}} x {{size}} pixels{enlarged}. Depths and bars grow with the square root of "
-    note = words.get("note", f"{note}maps and units.{dashed} {{params}} parameters.")
     letters = max(20, int((width - 2 * _EDGE) / (0.6 * _SMALL)))
-    for line in textwrap.wrap(note.format(size=size, params=f"{summary.params:,}"), letters):
+    for line in textwrap.wrap(_note(boxes, enlarged, summary, size, words), letters):
         height += _LINE
         parts.append(_text(_EDGE, height, line, _SMALL, "start"))
     # XML has no place for control characters, whatever a title holds.
@@ -136,6 +133,22 @@ def svg(
         f'font-family="sans-serif"><title>{name}</title><desc>{name}, layer by layer: {story}</desc>'
         f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
     )
+
+
+def drawing_caption(
+    summary: Summary, channels: int, size: int, crossings: Sequence[str] = (), words: Mapping[str, str] = _ENGLISH
+) -> str:
+    """What `svg` writes below a drawing, for a page that says it itself and gives `svg` an empty "note"."""
+    boxes = _boxes(summary, channels, size, crossings, words)
+    return _note(boxes, _measure(boxes), summary, size, words)
+
+
+def _note(boxes: Sequence["_Box"], enlarged: bool, summary: Summary, size: int, words: Mapping[str, str]) -> str:
+    small = " (the smallest are enlarged)" if enlarged else ""
+    dashed = " Dashed: the layer sees both columns." if any(box.crosses(one) for box in boxes for one in box.inputs) else ""
+    note = f"Faces to scale: the input is {{size}} x {{size}} pixels{small}. Depths and bars grow with the square root of "
+    note = words.get("note", f"{note}maps and units.{dashed} {{params}} parameters.")
+    return note.format(size=size, params=f"{summary.params:,}")
 
 
 def _boxes(summary: Summary, channels: int, size: int, crossings: Sequence[str], words: Mapping[str, str]) -> list[_Box]:

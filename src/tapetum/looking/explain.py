@@ -177,7 +177,8 @@ def _filters(network: torch.nn.Module, classifier: Classifier, out: Path) -> Sho
     if not layers or weights[0].shape[1] != preprocessing.channels:
         return None
     height, width = weights[0].shape[2:]
-    titles = [f"{layer}: {len(each)} filters of {height}x{width}" for layer, each in zip(layers, weights, strict=True)]
+    names = {call.layer: _called(call) for call in calls}
+    titles = [f"{names[layer]}: {len(each)} filters of {height}x{width}" for layer, each in zip(layers, weights, strict=True)]
     # A grey filter is one that takes as much of each colour.
     path = filter_grid([np.repeat(each, 3, 1) if each.shape[1] == 1 else each for each in weights], titles, out / "filters.png")
     return Shown("; ".join(titles), picture_url(path), path.name)
@@ -204,7 +205,7 @@ def _maps(network: torch.nn.Module, input_1CHW: torch.Tensor, out: Path) -> list
         least, largest = float(call.output.min()), float(call.output.max())
         path = out / f"maps-{i + 1:02d}-{call.name}.png"
         _write(picture, path)
-        title = f"{call.name} ({call.layer}): {what}, from {least:.3g} (dark) to {largest:.3g} (bright)"
+        title = f"{_called(call)}: {what}, from {least:.3g} (dark) to {largest:.3g} (bright)"
         found.append(Shown(title, small_url(picture, min(_WIDE, max(picture.shape))), path.name))
     return found
 
@@ -234,7 +235,12 @@ def _exciting(
     path = out / f"unit-{call.name}-{number}.png"
     _write(strip, path)
     told = ", ".join(f"{excited_N[i]:.3g}" for i in rows)
-    return Shown(f"{call.name} ({call.layer}), unit {number}: {told}", small_url(strip, 3 * _WIDE // 2), path.name)
+    return Shown(f"{_called(call)}, unit {number}: {told}", small_url(strip, 3 * _WIDE // 2), path.name)
+
+
+def _called(call: Call) -> str:
+    """A layer by its name in `tapetum summary`, and the network's own name for it where that is more than a number."""
+    return call.name if call.layer[:1].isdigit() else f"{call.name} ({call.layer})"
 
 
 def _write(picture_HWC: np.ndarray, path: Path) -> None:

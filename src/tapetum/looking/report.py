@@ -6,7 +6,6 @@ captum is not installed, the page says so and has the rest.
 
 import dataclasses
 import functools
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from tapetum.inference.familiarity import members_of
 from tapetum.looking import heat
 from tapetum.looking.album import Album
 from tapetum.looking.charts import chart
-from tapetum.looking.drawing import KOREAN, svg
+from tapetum.looking.drawing import KOREAN, drawing_caption, svg
 from tapetum.looking.grids import draw_history
 from tapetum.looking.pages import small_url, write_html
 from tapetum.looking.story import Story, read_story
@@ -90,7 +89,7 @@ def write_report(
     worst, doubtful = _worth_a_look(answers) if answers else ([], [])
     cases, without_heat = _cases(story, album, answers, [*worst, *doubtful]) if answers else ([], "")
     summary = summarize(members_of(classifier.network)[0], classifier.preprocessing.channels, classifier.preprocessing.size)
-    drawing = _network(story, summary, lang)
+    drawing, caption = _network(story, summary, lang)
     return write_html(
         "report.html",
         folder / "report.html" if out is None else out,
@@ -118,7 +117,7 @@ def write_report(
         summary=summary,
         layers=format_summary(summary),
         drawing=drawing,
-        wide_px=re.findall(r'viewBox="0 0 (\d+)', drawing or ""),
+        drawing_caption=caption,
         megabytes=(folder / MODEL_FILE).stat().st_size / 1e6,
         command=_command(story),
     )
@@ -206,15 +205,16 @@ def _suspects(story: Story, album: Album) -> tuple[LabelCheck, list[tuple[Any, s
     return found, [(each, small_url(picture) if picture is not None else "") for each, picture in first]
 
 
-def _network(story: Story, summary: Any, lang: str) -> Markup | None:
-    """The network drawn to scale; None where it has so many layers that nobody would see any."""
+def _network(story: Story, summary: Any, lang: str) -> tuple[Markup, str]:
+    """The network drawn to scale, and what is said below it; empty where it has so many layers that nobody would see any."""
     if len(summary.rows) > _MOST_LAYERS:
-        return None
+        return Markup(""), ""
     network, preprocessing = members_of(story.classifier.network)[0], story.classifier.preprocessing
     crossings = getattr(network, "crossings", ())
     words = KOREAN if lang == "ko" else {}
     name = story.classifier.network_name
-    return Markup(svg(summary, preprocessing.channels, preprocessing.size, name, crossings, words))
+    told = drawing_caption(summary, preprocessing.channels, preprocessing.size, crossings, words)
+    return Markup(svg(summary, preprocessing.channels, preprocessing.size, name, crossings, {**words, "note": ""})), told
 
 
 def _command(story: Story) -> str:
