@@ -139,7 +139,8 @@ def test_every_link_leads_to_a_file(page):
 
 @pytest.mark.parametrize("english", TWINS)
 def test_both_languages_show_the_same_commands(english):
-    assert commands(english) == commands(TWINS[english])
+    # But for the language of what comes out.
+    assert commands(english) == [line.replace("--lang ko", "--lang en") for line in commands(TWINS[english])]
 
 
 def test_both_readmes_show_the_same_figures():

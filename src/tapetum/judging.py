@@ -98,7 +98,8 @@ def calibrate(
     classifier.temperature = calibration.fit_temperature(labels, found_NK)
     before, after = (metrics.calibration_error(labels, each) for each in (found_NK, tempered_NK))
     say(
-        f"calibrated with temperature {classifier.temperature:.2f}: calibration error {before:.1%} before, {after:.1%} after "
+        f"calibrated with temperature {classifier.temperature:.2f}: calibration error "
+        f"{before * 100:.1f} % before, {after * 100:.1f} % after "
         f"(each fifth of {len(rows):,} validation pictures by the others)"
     )
     return {"temperature": classifier.temperature, "ece_before": before, "ece_after": after, "n": len(rows)}
@@ -111,7 +112,8 @@ def fold_accuracies(crossed_NK: np.ndarray, table: Table, say: Callable[[str], N
     accuracies = [float(right_N[folds == fold].mean()) for fold in np.unique(folds)]
     mean = metrics.mean_interval(np.array(accuracies), shares=True)
     say(
-        f"{len(accuracies)} folds: {mean.value:.1%} on average ({mean.low:.1%} to {mean.high:.1%}, 95 % interval of the mean; "
+        f"{len(accuracies)} folds: {mean.value * 100:.1f} % on average "
+        f"({mean.low * 100:.1f} to {mean.high * 100:.1f}, 95 % interval of the mean; "
         "the networks share pictures, so it is a little narrow)"
     )
     return {"accuracies": accuracies, "mean": mean.to_json()}

@@ -77,6 +77,12 @@ class Run:
     """Of the parts of the data that did not train: "val", and "test" if there is one."""
     folder: Path
 
+    def __repr__(self) -> str:
+        """Short: the dataclass's own would tell the whole network."""
+        part = next((each for each in ("test", "folds", "val") if each in self.metrics), None)
+        told = "" if part is None else f", accuracy {self.metrics[part].accuracy.value * 100:.1f} %"
+        return f"Run({self.folder}{told})"
+
 
 def train(
     data: str | Path | Samples,

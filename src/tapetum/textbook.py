@@ -123,7 +123,7 @@ def textbook(
         data: photos in any layout that training takes; the book's are numbers 0 to 250 of Kaggle's Dogs vs Cats.
         out: the folder to write.
         lang: language of the page: "ko" or "en".
-        quick: a tour of about two minutes: one seed, AlexNet for two epochs, no single mends.
+        quick: a tour of a few minutes: one seed, AlexNet for two epochs, no single mends.
         seeds: trainings of each variant; AlexNet, which takes most of the time, gets at most three.
         device: where to train.
         say: takes the lines of talk.

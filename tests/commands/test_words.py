@@ -63,3 +63,20 @@ def test_what_is_no_run_or_no_picture_is_called_by_its_name(tapetum, plain_run, 
         code, told, err = tapetum(*arguments)
         assert (code, told, err.count("\n")) == (2, "", 1), err
         assert said in err
+
+
+def test_a_class_alone_is_not_sent_to_a_training(tapetum, stripes):
+    assert tapetum("check", stripes)[1].endswith(f"next:     tapetum train {stripes}\n")
+    (stripes / "upright").rename(stripes.with_name("elsewhere"))
+    told = tapetum("check", stripes)[1]
+    assert told.endswith("next:     name the folder above: this looks like one class, and a training needs two or more\n")
+
+
+def test_what_is_printed_in_a_session_is_short(plain_run):
+    import tapetum as package
+    from tapetum.run import Run
+
+    classifier = package.load(plain_run)
+    side = classifier.preprocessing.size
+    assert repr(classifier) == f"Classifier({classifier.network_name}, {side} px, classes lying, upright)"
+    assert repr(Run(classifier, {}, plain_run)) == f"Run({plain_run})"

@@ -32,14 +32,14 @@ def search(trials=TRIALS, **changes):
 
 def test_the_terminal_is_told_each_trial_and_in_the_end_the_counts_the_default_the_best_and_the_verdict():
     assert [trial.line() for trial in (TRIALS[2], TRIALS[4], TRIALS[5])] == [
-        "trial 0 (the default recipe): finished 50.0% with lr 0.001, batch 32",
-        "trial 3: failed (the training has diverged.) 0.0% with lr 0.1, batch 32",
+        "trial 0 (the default recipe): finished 50.0 % with lr 0.001, batch 32",
+        "trial 3: failed (the training has diverged.) 0.0 % with lr 0.1, batch 32",
         "trial 4: waiting with lr 0.001, batch 32",
     ]
     assert search().text().splitlines() == [
         "6 trials: 3 finished, 1 stopped, 1 failed, 1 waiting",
-        "default   50.0% in cross-validation (lr 0.001, batch 32)",
-        "best      70.0% in cross-validation (lr 0.00123, batch 64)",
+        "default   50.0 % in cross-validation (lr 0.001, batch 32)",
+        "best      70.0 % in cross-validation (lr 0.00123, batch 64)",
         "",
         "Nothing is known.",
     ]

@@ -238,7 +238,7 @@ def _predict_parts(run: Path, classifier: Any, samples: Any, out: Path, options:
         return
     print(_answers_in_short(found["files"] - found["unreadable"], found["labels"], found["unreadable"], options["reject"]))
     print(f"written:  {out / MANIFEST} and {counted(len(found['parts']), 'part')}")
-    print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")
+    print(f"next:     tapetum evaluate {quoted(run)} DATA")
 
 
 def _tell_each(found: Any) -> None:
@@ -289,4 +289,4 @@ def _tell_predictions(run: Path, samples: Any, found: Any, out: Path, kaggle: bo
         _tell_each(found)
     print(_answers_in_short(len(found.names), counts, len(found.unreadable), found.reject))
     tell_written(places, replaced)
-    print(f"next:     tapetum evaluate {quoted(run)} LABELLED_PICTURES")
+    print(f"next:     tapetum evaluate {quoted(run)} DATA")

@@ -3,6 +3,7 @@
 import locale
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,9 +60,16 @@ def check(
             print(f"\nlook at:  {out}")
         elif found.findings:
             print(f"\nsee them: tapetum check {quoted(data)} --out check.html")
-        print(f"next:     tapetum train {quoted(data)}")
+        print(_after_check(data, found.samples.counts()))
     if strict and any(each.harm == "serious" for each in found.findings):
         sys.exit(1)
+
+
+def _after_check(data: Path, counts: Mapping[str, int]) -> str:
+    """What comes next: a training, unless there is one class alone."""
+    if sum(map(bool, counts.values())) < 2:
+        return "next:     name the folder above: this looks like one class, and a training needs two or more"
+    return f"next:     tapetum train {quoted(data)}"
 
 
 def train(
@@ -121,7 +129,7 @@ def textbook(
     /,
     out: Annotated[Path, arg(help="Folder to write; index.html is the page.")] = Path("textbook"),
     lang: Annotated[Literal["auto", "ko", "en"], arg(help="Language of the page (auto: the system's).")] = "auto",
-    quick: Annotated[bool, arg(help="A short tour of about two minutes: one seed, no single mends.")] = False,
+    quick: Annotated[bool, arg(help="A short tour of a few minutes: one seed, no single mends.")] = False,
     seeds: Annotated[int, arg(help="Trainings of each variant (AlexNet: at most 3).")] = 5,
     device: Device = "auto",
     json: Json = False,

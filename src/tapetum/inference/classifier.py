@@ -28,6 +28,8 @@ from tapetum.models.ensemble import Ensemble
 
 # Before the names of the tensors, in a model file, that are not the network's.
 _FAMILIAR = "familiar/"
+# Classes that a classifier names when it is printed.
+_TOLD = 12
 
 
 @torch.inference_mode()
@@ -142,6 +144,11 @@ class Classifier(Answering):
         """Make the faster network now: no prediction has to wait for it."""
         self._faster: tuple[list, torch.nn.Module] | None = None
         self.computing()
+
+    def __repr__(self) -> str:
+        """Short: the dataclass's own would tell every layer of the network."""
+        known = ", ".join(self.classes_[:_TOLD]) + (f" and {len(self.classes_) - _TOLD:,} more" * (len(self.classes_) > _TOLD))
+        return f"Classifier({self.network_name}, {self.preprocessing.size} px, classes {known})"
 
     def computing(self) -> torch.nn.Module:
         """The network that computes: `network` itself, or its faster form as long as its weights stay the same."""

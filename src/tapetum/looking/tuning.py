@@ -35,7 +35,7 @@ class Tried:
 
     def line(self) -> str:
         """For the person who waits."""
-        found = "" if self.score is None else f" {self.score:.1%}"
+        found = "" if self.score is None else f" {self.score * 100:.1f} %"
         kind = " (the default recipe)" if self.default else ""
         reason = f" ({self.reason})" if self.reason else ""
         values = ", ".join(f"{name} {shown(value)}" for name, value in self.values.items())
@@ -89,7 +89,7 @@ class Search:
         for words, trial in (("default", self.default), ("best", self.best)):
             if trial is not None and trial.score is not None:
                 values = ", ".join(f"{name} {shown(value)}" for name, value in trial.values.items())
-                lines.append(f"{words:<9} {trial.score:.1%} in cross-validation ({values})")
+                lines.append(f"{words:<9} {trial.score * 100:.1f} % in cross-validation ({values})")
         if self.comparison is not None:
             lines += ["", "On the pictures put aside, A the default recipe, B the tuned settings, as many minutes each:"]
             lines += self.comparison.text(most=0).split("\n\n")[0].splitlines()

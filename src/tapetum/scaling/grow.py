@@ -250,7 +250,7 @@ def _points(
         done[seed, size] = Point(size, seed, fitted.right_N, fitted.epochs, fitted.seconds)
         kept = {"size": size, "seed": seed, "epochs": fitted.epochs, "seconds": fitted.seconds}
         append_line(folder / _TRAININGS, json.dumps({**kept, "right": "".join("01"[int(each)] for each in fitted.right_N)}))
-        told = f"{fitted.right_N.mean():.1%} in {fitted.epochs} epochs, {duration(fitted.seconds)}"
+        told = f"{fitted.right_N.mean() * 100:.1f} % in {fitted.epochs} epochs, {duration(fitted.seconds)}"
         say(f"{size:,} pictures, seed {seed}: {told}")
     if not done:
         raise UserError(f"minutes {_minutes(settings):g} ended before the first training did: expected more. Raise --minutes.")

@@ -317,6 +317,7 @@ def _ended_early(recipe: Recipe, epochs: int) -> str:
 
 def _epoch_line(entry: dict[str, Any], epochs: int) -> str:
     return (
-        f"epoch {entry['epoch']:>3}/{epochs}  train loss {entry['train_loss']:.4f} accuracy {entry['train_accuracy']:.1%}  "
-        f"val loss {entry['val_loss']:.4f} accuracy {entry['val_accuracy']:.1%}  {entry['seconds']:.1f} s"
+        f"epoch {entry['epoch']:>3}/{epochs}  train loss {entry['train_loss']:.4f} "
+        f"accuracy {entry['train_accuracy'] * 100:.1f} %  "
+        f"val loss {entry['val_loss']:.4f} accuracy {entry['val_accuracy'] * 100:.1f} %  {entry['seconds']:.1f} s"
     )
