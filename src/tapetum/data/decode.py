@@ -179,18 +179,6 @@ def _shown(data: bytes) -> str:
     return f"'{text}'" if text.isprintable() and "\ufffd" not in text else data.hex(" ")
 
 
-def _reason(error: BaseException) -> str:
-    """`reason_of`, but for bytes, which Pillow tells as Python writes them."""
-    return re.sub(r"""\bb(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")""", _literal_shown, reason_of(error))
-
-
-def _literal_shown(literal: re.Match[str]) -> str:
-    def meant(escape: re.Match[str]) -> str:
-        return chr(int(escape[1], 16)) if escape[1] else {"n": "\n", "r": "\r", "t": "\t"}.get(escape[2], escape[2])
-
-    return _shown(re.sub(r"\\(?:x([0-9a-f]{2})|(.))", meant, literal[1] or literal[2] or "").encode("latin-1", "replace"))
-
-
 def _fast_jpeg(data: bytes, image: Image.Image, reduce_to: int) -> np.ndarray | None:
     """An ordinary JPEG by simplejpeg, half as fast again as Pillow and with the same pixels; None for others.
 
@@ -232,12 +220,12 @@ def _reasons(kind: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         # Some readers of Pillow's meet its own limit, 178,956,970 pixels, before the size can be asked.
-        raise BadPicture(f"too large ({_reason(error)})") from error
+        raise BadPicture(f"too large ({reason_of(error)})") from error
     except MemoryError as error:
         raise BadPicture(f"too little memory to decode this {kind}") from error
     except Exception as error:
         # Pillow's readers raise almost anything on odd files: OSError, ValueError, IndexError, TypeError, struct.error...
-        raise BadPicture(f"damaged or truncated {kind} ({_reason(error)})") from error
+        raise BadPicture(f"damaged or truncated {kind} ({reason_of(error)})") from error
 
 
 def _upright(image: Image.Image) -> np.ndarray:
