@@ -10,6 +10,7 @@ from tapetum.data.decode import BadPicture, decode
 from tapetum.data.samples import Samples
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
+from tapetum.files import as_written
 
 
 class Album:
@@ -40,7 +41,7 @@ class Album:
             self.missing = str(error)
             return
         self._samples = samples
-        self._places = {name: i for i, name in enumerate(self._samples.names)}
+        self._places = {as_written(name): i for i, name in enumerate(self._samples.names)}
         if not self._places.keys() & sha256.keys():
             self.missing = f"{self._samples.origin} holds none of the run's pictures."
             if named:
