@@ -142,9 +142,9 @@ def test_the_stated_smallest_size_is_what_trying_finds(name):
     assert [size for size in tried if not registry._misfit(found, 2, size)] == [size for size in tried if size >= smallest]
 
 
-@pytest.mark.parametrize("name", ["lenett", "LeNet", "lenet5"])
-def test_an_unknown_name_gets_the_nearest_and_the_list(name):
-    with pytest.raises(UserError, match="Did you mean 'lenet'") as refusal:
+@pytest.mark.parametrize(("name", "near"), [("lenett", "lenet"), ("LeNet", "lenet"), ("lenet5", "lenet5-1998")])
+def test_an_unknown_name_gets_the_nearest_and_the_list(name, near):
+    with pytest.raises(UserError, match=f"Did you mean '{near}'") as refusal:
         models.entry(name)
     assert f"'{name}'" in str(refusal.value)
     for known in models.names():
