@@ -47,6 +47,20 @@ def everything():
         }
 
 
+def threads_that_stay():
+    beat = hearts.Hearts._beat
+    hearts.Hearts._beat = lambda self: (beat(self), time.sleep(0.5))  # a slow answer of the store
+    before = set(threading.enumerate())
+    with processes.joined():
+        during = set(threading.enumerate()) - before
+    return len(during), len(set(threading.enumerate()) - before)
+
+
+def test_no_thread_asks_the_store_once_they_have_parted():
+    """One that did when Python ended would be ended within C++, and with it the process by SIGABRT."""
+    assert together(2, threads_that_stay) == [(2, 0)] * 2
+
+
 def test_what_three_processes_tell_each_other():
     found = together(3, everything)
     assert [each.pop("who") for each in found] == [(0, 3, True), (1, 3, False), (2, 3, False)]

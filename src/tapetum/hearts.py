@@ -36,12 +36,16 @@ class Hearts:
         self._ended = threading.Event()
         store.set(f"name/{mine}", name)
         store.set(f"beat/{mine}", "0")
-        for work in (self._beat, self._judge):
-            threading.Thread(target=work, daemon=True).start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._judge)]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Look after nobody any more."""
         self._ended.set()
+        # A thread that is still asking the store when Python ends is ended within C++, which ends the process with SIGABRT.
+        for thread in self._threads:
+            thread.join(_BROKEN_SECONDS)
 
     def name_the_lost(self, reason: str) -> None:
         """After a broken connection: find out who was lost, and say so, unless it told the reason itself."""
