@@ -1,13 +1,25 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas
 import pytest
 
 from tapetum.errors import UserError
-from tapetum.files import append_line, csv_cells, no_formula, read_csv, unguarded, write_atomically, write_csv, write_text
+from tapetum.files import (
+    append_line,
+    claim,
+    csv_cells,
+    no_formula,
+    read_csv,
+    unguarded,
+    write_atomically,
+    write_csv,
+    write_text,
+)
 
 
 def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path):
@@ -101,3 +113,66 @@ def test_every_text_comes_back_from_its_guard_and_none_begins_a_formula(text):
     guarded = no_formula(text)
     assert unguarded(guarded) == text
     assert not guarded.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+# Claims the folder if it can, and then holds it until its stdin ends.
+CLAIMANT = """
+import sys
+from pathlib import Path
+from tapetum.errors import UserError
+from tapetum.files import claim
+try:
+    with claim(Path(sys.argv[1]), "training"):
+        (Path(sys.argv[1]) / "settings.toml").touch()
+        print("holds", flush=True)
+        sys.stdin.read()
+except UserError as error:
+    print(error, flush=True)
+"""
+
+
+def start(folder):
+    return subprocess.Popen(
+        [sys.executable, "-c", CLAIMANT, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_of_many_that_start_at_once_one_runs(tmp_path):
+    folder = tmp_path / "한 실행"
+    claimants = [start(folder) for _ in range(6)]
+    said = [each.stdout.readline().strip() for each in claimants]
+    assert said.count("holds") == 1
+    refused = f"another training is writing to {folder}: wait until it has ended, or choose another folder."
+    assert said.count(refused) == 5
+    holder = claimants[said.index("holds")]
+    holder.kill()  # the lock goes with the process
+    holder.wait()
+    with claim(folder, "training"):
+        pass
+    for each in claimants:
+        each.communicate()
+
+
+def test_a_folder_to_which_nothing_was_written_goes_again(tmp_path):
+    folder = tmp_path / "runs" / "new"
+    with pytest.raises(ZeroDivisionError), claim(folder, "training"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "runs").exists()
+    with claim(folder, "training"):
+        (folder / "settings.toml").touch()
+    assert (folder / "settings.toml").exists()
+
+
+def test_what_stood_there_before_stays(tmp_path):
+    with claim(tmp_path, "training"):
+        pass
+    assert tmp_path.exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match="could not write to .*: nothing was changed"),
+        claim(tmp_path / "file" / "run", "training"),
+    ):
+        pass

@@ -54,7 +54,7 @@ def test_a_mistake_is_one_sentence(typed, said, tmp_path, monkeypatch):
     ],
 )
 def test_what_can_be_meant_goes_through(typed):
-    refuse_mistakes(typed.split(), cli._COMMANDS)
+    assert refuse_mistakes(typed.split(), cli._COMMANDS) is None
 
 
 def test_every_flag_that_help_shows_is_known(capsys):

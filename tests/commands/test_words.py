@@ -65,11 +65,11 @@ def test_what_is_no_run_or_no_picture_is_called_by_its_name(tapetum, plain_run, 
         assert said in err
 
 
-def test_a_class_alone_is_not_sent_to_a_training(tmp_path):
-    from tapetum.commands.training import _after_check
-
-    assert "name the folder above: this looks like one class" in _after_check(tmp_path, {"cat": 3, "dog": 0})
-    assert _after_check(tmp_path, {"cat": 3, "dog": 1}) == f"next:     tapetum train {tmp_path}"
+def test_a_class_alone_is_not_sent_to_a_training(tapetum, stripes):
+    assert tapetum("check", stripes)[1].endswith(f"next:     tapetum train {stripes}\n")
+    for path in (stripes / "upright").iterdir():
+        path.write_bytes(b"") if path.name == "upright.0.png" else path.unlink()
+    assert "name the folder above: this looks like one class" in tapetum("check", stripes)[1]
 
 
 def test_what_is_printed_in_a_session_is_short(plain_run):

@@ -1,5 +1,6 @@
 """`tapetum explain` from the outside: what it writes, for which class and unit, and what it refuses."""
 
+import functools
 import json
 import re
 import sys
@@ -10,7 +11,6 @@ from PIL import Image
 
 import tapetum
 from tapetum import models
-from tapetum.__main__ import main
 from tapetum.data.prepare import Preprocessing
 from tapetum.data.sources import find_pictures
 from tapetum.errors import UserError
@@ -21,18 +21,8 @@ from tapetum.models.ensemble import Ensemble
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tapetum", "explain", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def command(tapetum):
+    return functools.partial(tapetum, "explain")
 
 
 def fresh(name, size, channels=3, members=1):

@@ -60,7 +60,7 @@ def check(
             print(f"\nlook at:  {out}")
         elif found.findings:
             print(f"\nsee them: tapetum check {quoted(data)} --out check.html")
-        print(_after_check(data, found.samples.counts()))
+        print(_after_check(data, found.counts))
     if strict and any(each.harm == "serious" for each in found.findings):
         sys.exit(1)
 

@@ -74,6 +74,8 @@ class Check:
     findings: tuple[Finding, ...]
     readable: int
     """Files that give a picture."""
+    counts: dict[str, int]
+    """How many of these each class has."""
     sides: tuple[int, int, int] = field(default=(0, 0, 0))
     """Smallest, median and largest shorter side of the pictures, in pixels."""
 
@@ -156,6 +158,7 @@ def check(samples: Samples, pictures: Pictures) -> Check:
         samples=samples,
         findings=tuple(sorted(findings, key=lambda each: order.index(each.harm))),
         readable=len(rows),
+        counts=readable.counts(),
         sides=(sides[0], sides[len(sides) // 2], sides[-1]),
     )
 

@@ -32,6 +32,7 @@ from tapetum.files import (
     LOCK,
     SHARD_INDEX,
     append_line,
+    as_written,
     claim,
     refuse_inside,
     sha256_of,
@@ -222,7 +223,7 @@ def _members(samples: Samples, file: _File) -> list[tuple[str, bytes]]:
     name, label, split = _about(samples, file.row)
     about = {"name": name, "class": samples.classes[label], "label": label, "split": split}
     key = f"{file.row:09d}"
-    text = json.dumps(about, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    text = as_written(json.dumps(about, ensure_ascii=False)).encode()
     return [(f"{key}.{file.ending}", file.data), (f"{key}.cls", str(label).encode()), (f"{key}.json", text)]
 
 
