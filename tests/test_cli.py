@@ -60,6 +60,19 @@ def test_a_prediction_loads_nothing_that_it_does_not_use(trained, stripes, tmp_p
     assert {"torch._dynamo", "sympy", "sklearn", "matplotlib", "torchvision"}.isdisjoint(done.stdout.split())
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate", "compare", "explain", "report", "labels", "serve", "export"])
+def test_a_run_that_is_not_there_is_told_at_once(stripes, tmp_path, command):
+    """Before torch, which takes seconds, is imported; with the name that was meant."""
+    meant, typed = tmp_path / "photos-2", tmp_path / "fotos-2"
+    meant.mkdir()
+    after = {"compare": [typed, stripes], "export": ["--card", tmp_path / "card.md"]}.get(command, [])
+    after = [stripes] if command in ("predict", "evaluate", "explain") else after
+    script = "import sys; from tapetum.cli import run\ntry: run(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, command, typed, *after], capture_output=True, text=True, check=False)
+    assert f"{typed} does not exist. Did you mean 'photos-2'? Expected a run folder" in done.stderr
+    assert done.stdout == "False\n"
+
+
 def test_version(tapetum):
     assert tapetum("--version")[1].startswith("tapetum 0.")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tapetum.errors import UserError
+from tapetum.errors import UserError, did_you_mean
 
 # The index of packed pictures (data/shards.py). It stands for the folder in which it lies.
 SHARD_INDEX = "tapetum-shards.json"
@@ -194,6 +194,14 @@ def named_after(data: Path | str) -> str:
     else:
         name = (data.parent if data.name == SHARD_INDEX else data).resolve().name
     return name.split(".")[0] or "run"
+
+
+def near(path: Path) -> str:
+    """A hint to append to the message that `path` does not exist: what is called much like it beside it, or nothing."""
+    try:
+        return did_you_mean(path.name, [sibling.name for sibling in path.parent.iterdir()])
+    except OSError:
+        return ""  # nothing to suggest from
 
 
 def refuse_inside(path: Path, pictures: Path, what: str) -> None:

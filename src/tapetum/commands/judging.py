@@ -98,14 +98,14 @@ def evaluate(
         run: Run folder, model file or ONNX file.
         data: Labelled pictures, in any layout that `tapetum train` takes.
     """
-    from tapetum.evaluation.evaluate import evaluate as run_evaluation
-
     whole_number("batch", batch)
     expect_run(run, data)
     if out is not None:
         refuse_inside(out, data, "CSV file")
     if in_processes(processes):
         return
+    from tapetum.evaluation.evaluate import evaluate as run_evaluation
+
     with together.joined():
         result = run_evaluation(run, data, numbers, batch, device, reject)
         if together.first():
@@ -146,13 +146,13 @@ def compare(
         run_b: Another of the same classes.
         data: Labelled pictures, in any layout that `tapetum train` takes.
     """
-    from tapetum.evaluation.compare import compare as run_comparison
-
     whole_number("batch", batch)
     expect_run(run_a)
     expect_run(run_b, data)
     if out is not None:
         refuse_inside(out, data, "CSV file")
+    from tapetum.evaluation.compare import compare as run_comparison
+
     found = run_comparison(run_a, run_b, data, numbers, batch, device)
     replaced = {out} if out is not None and out.exists() else set()
     if out is not None:
@@ -198,17 +198,17 @@ def predict(
     whole_number("rows", rows)
     if not pictures:
         raise UserError("no pictures given: expected files, folders or archives after the run folder.")
-    expect_run(run, *pictures)
-    for place in pictures:
-        refuse_inside(out, place, "CSV file")
-        if grid is not None:
-            refuse_inside(grid, place, "grid")
     if out.suffix and (kind, rows) != ("csv", _ROWS):
         raise UserError(f"--kind and --rows are for the parts of a folder: expected --out FOLDER, not {out}.")
     if kaggle and out.suffix == ".parquet":
         raise UserError(f"--kaggle writes CSV: expected --out {out.with_suffix('.csv')}, not {out}.")
     if not out.suffix and (kaggle or grid is not None):
         raise UserError(f"--out {out} is a folder of parts: expected a file with --kaggle or --grid, such as {out}.csv.")
+    expect_run(run, *pictures)
+    for place in pictures:
+        refuse_inside(out, place, "CSV file")
+        if grid is not None:
+            refuse_inside(grid, place, "grid")
     if in_processes(processes):
         return
     from tapetum.data.sources import find_pictures

@@ -28,13 +28,13 @@ def report(
     Args:
         run: Run folder.
     """
-    from tapetum.looking.report import write_report
-
     expect_run(run, onnx=False)
     page = run / "report.html" if out is None else out
     for place in (data, read_table(run / "settings.toml", "about").get("data") if (run / "settings.toml").exists() else None):
         if place:
             refuse_inside(page, Path(place), "page")
+    from tapetum.looking.report import write_report
+
     write_report(run, page, lang, data)
     if json:
         print(dumps({"page": str(page)}))
@@ -70,16 +70,16 @@ def explain(
         run: Run folder or model file.
         pictures: Pictures, folders or archives of them, shards, or an address of shards.
     """
-    from tapetum.data.sources import find_pictures
-    from tapetum.inference.classifier import load
-    from tapetum.looking.explain import explain as run_explanation
-
     whole_number("most", most)
     if not pictures:
         raise UserError("no pictures given: expected files, folders or archives after the run folder.")
     expect_run(run, *pictures, onnx=False)
     for place in pictures:
         refuse_inside(out, place, "folder")
+    from tapetum.data.sources import find_pictures
+    from tapetum.inference.classifier import load
+    from tapetum.looking.explain import explain as run_explanation
+
     page, unreadable = run_explanation(load(run, device), find_pictures(pictures), out, target, unit, most)
     for name, reason in unreadable:
         print(f"not explained: {name}: {reason}", file=sys.stderr)

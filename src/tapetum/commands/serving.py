@@ -36,13 +36,13 @@ def serve(
     Args:
         run: Run folder, model file or ONNX file.
     """
-    from tapetum.deployment.serve import Serving
-    from tapetum.deployment.serve import serve as run_server
-
     whole_number("workers", workers)
     if queue is not None:
         whole_number("queue", queue)
     if not 0 <= port <= 65_535:
         raise UserError(f"--port is {port}: expected 0 to 65535.")
     expect_run(run)
+    from tapetum.deployment.serve import Serving
+    from tapetum.deployment.serve import serve as run_server
+
     sys.exit(run_server(Serving(run, host, port, workers, token, reject, queue or 0, json)))

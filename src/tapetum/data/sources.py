@@ -27,7 +27,7 @@ from tapetum.data.samples import Samples, file_number
 from tapetum.data.shards import is_shards, open_shards, samples_of
 from tapetum.data.stores import FilesStore, FolderStore, ManyStore, Store, archive_kind, open_store, same_name
 from tapetum.errors import UserError, did_you_mean
-from tapetum.files import as_written
+from tapetum.files import as_written, near
 from tapetum.talk import counted
 
 _SPLIT_NAMES = {
@@ -363,16 +363,9 @@ def _check_exists(path: Path, expected: str) -> None:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path} does not exist.{_near(path)} Expected {expected}.") from error
+        raise UserError(f"{path} does not exist.{near(path)} Expected {expected}.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
             f"{path} cannot be opened: {reason}. Expected {expected}; check the path and its permissions."
         ) from error
-
-
-def _near(path: Path) -> str:
-    try:
-        return did_you_mean(path.name, [sibling.name for sibling in path.parent.iterdir()])
-    except OSError:
-        return ""  # nothing to suggest from

@@ -22,7 +22,7 @@ from tapetum.data.prepare import Preprocessing, to_input, views
 from tapetum.errors import UserError, reason_of
 from tapetum.faster import for_inference, keep_freed_memory
 from tapetum.inference.answers import BATCH, Answering, batched, temper
-from tapetum.inference.description import FORMAT, MODEL_FILE, described
+from tapetum.inference.description import FORMAT, described, model_file
 from tapetum.inference.familiarity import Familiar, watched
 from tapetum.models.ensemble import Ensemble
 
@@ -226,11 +226,7 @@ def load(path: str | Path, on: str = "auto") -> Classifier:
     Raises:
         UserError: there is no such file, it is damaged, or it is not a model.
     """
-    path = Path(path)
-    file = path / MODEL_FILE if path.is_dir() else path
-    if not file.exists():
-        what = f"{path} holds no {MODEL_FILE}" if path.is_dir() else f"{path} does not exist"
-        raise UserError(f"{what}: expected a run folder or a model file that `tapetum train` wrote.")
+    file = model_file(Path(path))
     tensors, about = tensorfile.load(file)
     try:
         return _from_parts(tensors, about, on)

@@ -6,10 +6,13 @@ A model file carries it as JSON in its header, an ONNX file in its metadata.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from tapetum.config import Fit, Views
 from tapetum.data.prepare import Preprocessing
+from tapetum.errors import UserError
+from tapetum.files import near
 
 MODEL_FILE = "model.safetensors"
 FORMAT = 2
@@ -28,6 +31,19 @@ class Description:
     temperature: float
     members: int
     """How many networks answer as one."""
+
+
+def model_file(path: Path) -> Path:
+    """The model file of a run folder, or the file itself where one is named.
+
+    Raises:
+        UserError: there is none.
+    """
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.exists():
+        what = f"{path} holds no {MODEL_FILE}." if path.is_dir() else f"{path} does not exist.{near(path)}"
+        raise UserError(f"{what} Expected a run folder or a model file that `tapetum train` wrote.")
+    return file
 
 
 def described(about: Mapping[str, Any]) -> Description:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tapetum.data.decode import is_picture
 from tapetum.errors import UserError
 from tapetum.inference.answers import Answering
-from tapetum.inference.description import MODEL_FILE
+from tapetum.inference.description import MODEL_FILE, model_file
 
 
 def load(path: str | Path, on: str = "auto") -> Answering:
@@ -29,7 +29,7 @@ def load(path: str | Path, on: str = "auto") -> Answering:
 
 
 def refuse_what_is_no_run(path: Path, after: Sequence[Path] = (), onnx: bool = True) -> None:
-    """Raise a UserError that says what stands where a run is expected; what does not exist is told by who loads it.
+    """Raise a UserError that says what stands where a run is expected, or that nothing does.
 
     Args:
         path: what was named as the run.
@@ -39,11 +39,11 @@ def refuse_what_is_no_run(path: Path, after: Sequence[Path] = (), onnx: bool = T
     if path.suffix.lower() == ".onnx" and path.is_file() and not onnx:
         raise UserError(f"{path} is an ONNX file, which only answers: expected the run folder that it was exported from.")
     run = next((other for other in after if is_run(other)), None)
-    if is_run(path) or not path.exists() or (path.is_dir() and run is None):
+    if is_run(path) or (path.is_dir() and run is None):  # a folder may be a run that is not finished
         return
-    if run is not None:
+    if run is not None and path.exists():
         raise UserError(f"{path} is no run, but {run} is: expected the run first, and then the pictures.")
-    with path.open("rb") as file:
+    with model_file(path).open("rb") as file:
         if is_picture(file.read(64)):
             raise UserError(f"{path} is a picture, not a run: expected the folder that `tapetum train` wrote.")
 
