@@ -75,6 +75,16 @@ def test_what_people_take_for_a_picture_is_called_by_its_name(begin, words):
     assert refused(begin + bytes(100)).startswith(words)
 
 
+def test_a_raw_photo_is_not_taken_for_the_preview_in_it():
+    for preview, kept in ((1, False), (3, False), (0, True), (2, True)):  # 2: a page of several
+        data = encoded(PHOTO, "TIFF", tiffinfo={254: preview})
+        assert np.array_equal(decode(data), PHOTO) if kept else refused(data) == "a camera's RAW photo: save it as JPEG"
+    data = encoded(PHOTO, "TIFF")
+    canon = data[:4] + (len(data) + 8).to_bytes(4, "little") + b"CR\2\0"
+    begin = int.from_bytes(data[4:8], "little")  # the same directory once more, behind the whole
+    assert refused(canon + data[12:] + bytes(8) + data[begin:]).startswith("a camera's RAW photo")
+
+
 def test_a_damaged_header_names_the_kind_and_keeps_the_cause():
     for format, length in [("PNG", 40), ("JPEG", 20), ("GIF", 12), ("BMP", 20), ("TIFF", 6), ("WEBP", 20), ("PPM", 5)]:
         with pytest.raises(BadPicture, match=f"(?i)damaged or truncated {format}") as reason:

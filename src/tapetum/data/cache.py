@@ -32,7 +32,7 @@ from tapetum.data.shards import kept_bytes, reading_order
 from tapetum.errors import UserError
 from tapetum.files import let_others_read, write_text
 
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclass(frozen=True)

@@ -47,16 +47,14 @@ _READERS: list[tuple[str, bytes, type[ImageFile]]] = [
     ("TIFF", rb"II[*+]\0|MM\0[*+]", TiffImageFile),
     ("PPM", rb"P[1-6][\s#]", PpmImageFile),
 ]
+_RAW = "a camera's RAW photo: save it as JPEG"
 # What people take for pictures and is not read, by how it begins, and what to do. Video comes after the pictures in the same
 # kind of box (ISO 14496-12).
 _FOREIGN = [
     (rb"....ftyp(hei[cxms]|hev[cxms])", "a HEIC photo, as iPhones make: save it as JPEG"),
     (rb"....ftypavi[fs]", "an AVIF picture: save it as JPEG or PNG"),
     (rb"....ftyp(mif1|msf1)", "a HEIF picture: save it as JPEG"),
-    (
-        rb"....ftypcrx |FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|FOVb|II\x1a\0\0\0HEAPCCDR|\0MRM",
-        "a camera's RAW photo: save it as JPEG",
-    ),
+    (rb"....ftypcrx |FUJIFILMCCD-RAW|II(RO|RS|U\0)|MMOR|FOVb|II\x1a\0\0\0HEAPCCDR|\0MRM", _RAW),
     (rb"....(ftyp|moov|mdat)|\x1aE\xdf\xa3|RIFF....AVI |\0\0\x01\xba", "a video: save single frames as JPEG"),
     (rb"%PDF-", "a PDF document: save its pictures as JPEG or PNG"),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL picture: save it as JPEG or PNG"),
@@ -133,6 +131,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, reduce_to: int = 0) -> np.
             raise BadPicture(f"{width:,} x {height:,} is over the limit of {max_pixels:,} pixels")
         if max(width, height) > MAX_SIDE:
             raise BadPicture(f"{width:,} x {height:,} is over the limit of {MAX_SIDE:,} pixels a side")
+        if isinstance(image, TiffImageFile) and _only_previews(data, image):
+            raise BadPicture(_RAW)
         pixels = _fast_jpeg(data, image, reduce_to)
         return pixels if pixels is not None else _upright(image)
 
@@ -209,6 +209,12 @@ def _fast_jpeg(data: bytes, image: Image.Image, reduce_to: int) -> np.ndarray | 
         return None
     turn = _turn(image)
     return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+
+
+def _only_previews(data: bytes, image: TiffImageFile) -> bool:
+    """Whether the first picture of a TIFF file is a small or reworked one of another in it, as in NEF, DNG, ARW and CR2."""
+    # Bit 0 of NewSubfileType (TIFF 6.0, section 8) says so; Canon's files have a mark of their own in the header.
+    return bool(image.tag_v2.get(254, 0) & 1) or data[8:10] == b"CR"
 
 
 @contextmanager
