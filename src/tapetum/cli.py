@@ -5,6 +5,9 @@ Answers go to stdout, talk and progress to stderr; `--json` prints one JSON obje
 
 import inspect
 import itertools
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,9 +47,13 @@ _SWITCHES = {
 }
 _DESCRIPTION = (
     "Image classifiers that see well in little light: from few pictures, on small machines. A folder of pictures goes in; a "
-    "trained, honestly evaluated classifier comes out. Begin with: tapetum demo. --version tells the version, and "
-    "--traceback shows where a mistake happened."
+    "trained, honestly evaluated classifier comes out. Begin with: tapetum demo"
 )
+_MORE = (
+    "tapetum COMMAND --help tells all of a command and its settings; tapetum --version the version. With --traceback a command "
+    "that fails shows where."
+)
+_WIDEST = 100
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -54,15 +61,30 @@ def run(arguments: Sequence[str]) -> None:
     if list(arguments) in (["--version"], ["-V"]):
         print(f"tapetum {__version__}")
         return
+    if list(arguments) in ([], ["--help"], ["-h"]):
+        print(_overview(), file=sys.stdout if arguments else sys.stderr)
+        sys.exit(0 if arguments else 2)
     asked = _with_settings(list(arguments))
     refuse_mistakes(asked, _COMMANDS)
     tyro.extras.subcommand_cli_from_dict(
         _COMMANDS,
         prog="tapetum",
-        description=_DESCRIPTION,
         args=asked,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+
+
+def _overview() -> str:
+    """All commands, each in its first sentence, in the order in which they are needed.
+
+    tyro would show every command's whole description, a hundred lines, and take as long again to lay them out.
+    """
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    lines = ["usage: tapetum COMMAND ...", "", *textwrap.wrap(_DESCRIPTION, width), ""]
+    for name, command in _COMMANDS.items():
+        sentence = (inspect.getdoc(command) or "").split("\n\n")[0]
+        lines += textwrap.wrap(sentence, width, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12)
+    return "\n".join([*lines, "", *textwrap.wrap(_MORE, width)])
 
 
 def _with_settings(arguments: list[str]) -> list[str]:
