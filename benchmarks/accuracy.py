@@ -56,6 +56,7 @@ MARKS = "<!-- accuracy: written by benchmarks/accuracy.py --table -->", "<!-- en
 TWINS = {("Cat", 10052), ("Cat", 10273), ("Cat", 12408), ("Dog", 8087), ("Dog", 3082)}
 # Below which number the photos of the zip train; from which on they are shown without labels.
 TRAINED, UNLABELLED_FROM = {"Z400": 200, "T2000": 1000, "T20k": 1_000_000}, 2500
+ORDER = ["T400", "Z400", "T2000", "T20k", "MNIST"]
 # Judged photos that also stand in the training's validation part, where only the log sees them.
 WATCHED = 200
 
@@ -284,7 +285,10 @@ def write_table() -> None:
         "| threads |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (track, network, options), entries in groups.items():
+    tracks = [*ORDER, *sorted({track for track, _, _ in groups} - set(ORDER))]
+    # A track's runs without a setting come first.
+    for track, network, options in sorted(groups, key=lambda group: (tracks.index(group[0]), group[2] != "", *group[1:])):
+        entries = groups[track, network, options]
         accuracies = np.array([entry["accuracy"] for entry in entries])
         if len(entries) > 1:
             mean = mean_interval(accuracies)
