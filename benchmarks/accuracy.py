@@ -290,14 +290,14 @@ def write_table() -> None:
     for track, network, options in sorted(groups, key=lambda group: (tracks.index(group[0]), group[2] != "", *group[1:])):
         entries = groups[track, network, options]
         accuracies = np.array([entry["accuracy"] for entry in entries])
+        digits = 2 if track == "MNIST" else 1
         if len(entries) > 1:
             mean = mean_interval(accuracies)
-            spread = f"{accuracies.std(ddof=1) * 100:.1f} | {mean.low:.1%} to {mean.high:.1%}"
+            spread = f"{accuracies.std(ddof=1) * 100:.{digits}f} | {mean.low:.{digits}%} to {mean.high:.{digits}%}"
         else:
             spread = "- | -"
         training, processor = (minutes(entries, name) for name in ("training_seconds", "processor_seconds"))
         threads = "/".join(str(count) for count in sorted({entry["threads"] for entry in entries}))
-        digits = 2 if track == "MNIST" else 1
         rows.append(
             f"| {track} | `{network}` | {options} | {accuracies.mean():.{digits}%} | {spread} | {len(entries)} "
             f"| {entries[0]['n']:,} | {training} | {processor} | {threads} |"
