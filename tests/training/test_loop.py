@@ -284,17 +284,21 @@ def test_a_training_that_does_not_learn_begins_again_more_carefully(make):
 
 
 @pytest.mark.parametrize(
-    ("train_loss", "val_loss", "again"),
+    ("train_loss", "val_loss", "right", "again"),
     [
-        (1.93, 0.69, True),  # guessing gives ln 2, and ln 2 + 0.5 ln 2 + 0.5 ln 6 = 1.936 where half are turned
-        (1.93, 0.65, False),  # of turned and mixed pictures little can be said, of whole ones enough
-        (1.80, 0.69, False),
-        (1.80, 3.00, False),  # sure and wrong of others, but it learns
+        (1.93, 0.69, 0, True),  # guessing gives ln 2, and ln 2 + 0.5 ln 2 + 0.5 ln 6 = 1.936 where half are turned
+        (1.93, 0.65, 0, False),  # of turned and mixed pictures little can be said, of whole ones enough
+        (1.80, 0.69, 0, False),
+        (1.80, 3.00, 0, False),  # sure and wrong of others, but it learns
+        (1.93, 0.69, 2.9, True),  # standard errors more right answers than half: luck may do that
+        (1.93, 0.69, 3.1, False),
     ],
 )
-def test_either_loss_tells_that_something_is_learnt(make, train_loss, val_loss, again):
+def test_either_loss_and_right_answers_tell_that_something_is_learnt(make, train_loss, val_loss, right, again):
     task, _ = make(rescue="on", turn=0.5)
-    progress = Progress(step=500, history=[{"train_loss": train_loss, "val_loss": val_loss}])
+    accuracy = 0.5 + right * 0.5 / len(task.training.labels) ** 0.5
+    entry = {"train_loss": train_loss, "val_loss": val_loss, "train_accuracy": accuracy}
+    progress = Progress(step=500, history=[entry])
     assert loop._learns_nothing(task, progress, 0.5) == again
     assert not loop._learns_nothing(task, progress, 0.2)  # too early to ask
 
@@ -312,6 +316,7 @@ def test_a_restart_begins_from_the_same_weights(make, monkeypatch):
 
     monkeypatch.setattr(loop, "_step", spy)
     monkeypatch.setattr(loop, "_FLAT", 0.0)  # whatever it learns counts as nothing
+    monkeypatch.setattr(loop, "_SURE", np.inf)
     progress, _ = run(task, network)
     assert progress.restarts == 2
     assert len(starts) == 3

@@ -41,9 +41,9 @@ from tapetum.training.team import Team
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 # Hundreds of short epochs need no line each; the progress bar moves all the same.
 _SECONDS_BETWEEN_LINES = 4.0
-# A training that after this share of its steps, and so many at least, has a loss above this share of guessing's starts again,
-# twice at most, each time with this part of its learning rate.
-_ASKED, _LEAST_STEPS, _FLAT, _MOST_RESTARTS, _SAFER = 0.3, 50, 0.99, 2, 0.25
+# A training that after this share of its steps, and so many at least, has losses above this share of guessing's, and not so many
+# standard errors more right answers, starts again, twice at most, each time with this part of its learning rate.
+_ASKED, _LEAST_STEPS, _FLAT, _SURE, _MOST_RESTARTS, _SAFER = 0.3, 50, 0.99, 3.0, 2, 0.25
 
 
 @dataclass(frozen=True)
@@ -266,10 +266,10 @@ def _validate(task: Task, state: State, clock: _Clock) -> dict[str, Any]:
 
 
 def _learns_nothing(task: Task, progress: Progress, done: float) -> bool:
-    """Whether it is time to ask, and neither loss of the last epoch is better than that of answering with the classes' shares.
+    """Whether it is time to ask, and nothing of the last epoch is better than answering with the classes' shares.
 
-    The training's alone would not do: of mixed, turned and half-dropped pictures little can be said at first. Nor would the
-    validation's, which in a training that goes well may be large.
+    The training's loss alone would not do: of mixed, turned and half-dropped pictures little can be said at first. Nor would the
+    validation's, which in a training that goes well may be large. Right answers grow more before either loss falls.
     """
     if task.recipe.rescue == "off" or progress.restarts == _MOST_RESTARTS or not _ASKED <= done < 1:
         return False
@@ -281,8 +281,10 @@ def _learns_nothing(task: Task, progress: Progress, done: float) -> bool:
     # Guessing knows how often pictures are turned, too.
     turns = np.array([1 - task.recipe.turn, *[task.recipe.turn / 3] * 3])
     classes, turned = (-(shares * np.log(shares.clip(1e-12))).sum() for shares in (shares_K, turns))
-    last = progress.history[-1]
-    return last["train_loss"] > _FLAT * (classes + turned) and last["val_loss"] > _FLAT * classes
+    share, last = shares_K.max(), progress.history[-1]
+    lucky = share + _SURE * math.sqrt(share * (1 - share) / len(task.training.labels))
+    flat = last["train_loss"] > _FLAT * (classes + turned) and last["val_loss"] > _FLAT * classes
+    return bool(flat and last["train_accuracy"] <= lucky)
 
 
 def _restart(task: Task, state: State, fresh: dict[str, torch.Tensor]) -> None:
