@@ -41,8 +41,8 @@ from tapetum.training.team import Team
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 # Hundreds of short epochs need no line each; the progress bar moves all the same.
 _SECONDS_BETWEEN_LINES = 4.0
-# A training that after this share of its steps, and so many at least, has losses above this share of guessing's, and not so many
-# standard errors more right answers, starts again, twice at most, each time with this part of its learning rate.
+# A training that after this share of its steps, and so many at least, has losses above this share of guessing's and not so many
+# standard errors more right, starts again, twice at most, each time with this part of its learning rate.
 _ASKED, _LEAST_STEPS, _FLAT, _SURE, _MOST_RESTARTS, _SAFER = 0.3, 50, 0.99, 3.0, 2, 0.25
 
 
@@ -268,8 +268,8 @@ def _validate(task: Task, state: State, clock: _Clock) -> dict[str, Any]:
 def _learns_nothing(task: Task, progress: Progress, done: float) -> bool:
     """Whether it is time to ask, and nothing of the last epoch is better than answering with the classes' shares.
 
-    The training's loss alone would not do: of mixed, turned and half-dropped pictures little can be said at first. Nor would the
-    validation's, which in a training that goes well may be large. Right answers grow more before either loss falls.
+    The training's loss alone would not do: of mixed, turned and half-dropped pictures little can be said at first. Nor would
+    the validation's, which in a training that goes well may be large. Right answers grow more before either loss falls.
     """
     if task.recipe.rescue == "off" or progress.restarts == _MOST_RESTARTS or not _ASKED <= done < 1:
         return False
