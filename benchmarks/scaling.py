@@ -119,7 +119,7 @@ def child(args: argparse.Namespace) -> None:
     keep_freed_memory()
     samples = find_samples(args.child)
     facts = recipes.Facts(len(samples), 2, 160, False, 1.0, None)
-    asked = Settings(model=args.network, size=args.size, start_size=args.size, batch=args.batch, epochs=1000)
+    asked = Settings(model=args.network, size=args.size, start_size=args.size, batch=args.batch, epochs=1000, turn=0.0)
     recipe, _ = recipes.choose(asked, facts)
     prepared = recipes.preprocessing(recipe)
     times: list[tuple[float, float, float]] = []
@@ -135,7 +135,7 @@ def child(args: argparse.Namespace) -> None:
             loader, ValidationLoader(pictures, rows[:2], prepared, 2), samples.labels[:2], recipe, 0, cpu, False, Path(), {}
         )
         state = State(network, Average(network, recipe.ema), make_optimizer(network, recipe))
-        scaler, team = torch.amp.GradScaler("cpu", enabled=False), Team(network)
+        team = Team(network)
         exchange, add = [0.0], team.add_gradients
 
         def timed() -> None:
@@ -151,7 +151,7 @@ def child(args: argparse.Namespace) -> None:
                 for batch in loader.epoch(len(times), 0, recipe.size):
                     ready = time.perf_counter()
                     exchange[0] = 0.0
-                    loop._step(task, state, scaler, batch, 0.5, team)
+                    loop._step(task, state, batch, 0.5, team)
                     ended = time.perf_counter()
                     times.append((ended - begun, ready - begun, exchange[0]))
                     begun = ended
