@@ -203,10 +203,12 @@ class Mixing:
     """How much of a picture stays its own, 0 to 1."""
     middle: tuple[float, float]
     """Of the rectangle, as shares of the side."""
+    partner_B: np.ndarray
+    """(B,) the place in the batch of each picture's partner."""
 
 
-def mixing(mixup: float, cutmix: float, seed: int, place: Sequence[int]) -> Mixing | None:
-    """How the pictures of a batch are mixed; None, not at all, where both strengths (alpha) are 0.
+def mixing(number: int, mixup: float, cutmix: float, seed: int, place: Sequence[int]) -> Mixing | None:
+    """How a batch of `number` pictures is mixed; None, not at all, where both strengths (alpha) are 0.
 
     mixup (Zhang et al. 2018) blends two pictures; CutMix (Yun et al. 2019) pastes a rectangle of one into the other. With both,
     each batch takes one of them. One share from Beta(alpha, alpha) a batch, and all that is random a function of the seed and
@@ -217,20 +219,27 @@ def mixing(mixup: float, cutmix: float, seed: int, place: Sequence[int]) -> Mixi
     generator = np.random.Generator(np.random.Philox(key=[seed, 3], counter=[0, 0, *place]))
     pasted = cutmix > 0 and (mixup == 0 or generator.random() < 0.5)
     share = float(generator.beta(cutmix, cutmix) if pasted else generator.beta(mixup, mixup))
+    partner_B = generator.permutation(number)
     top, left = generator.random(2)
-    return Mixing(pasted, share, (top, left))
+    return Mixing(pasted, share, (top, left), partner_B)
 
 
 def mix(
-    images_BCHW: torch.Tensor, targets_BK: torch.Tensor, mixing: Mixing, number: int
+    images_BCHW: torch.Tensor,
+    targets_BK: torch.Tensor,
+    mixing: Mixing,
+    here_B: np.ndarray,
+    part: slice,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first `number` pictures and targets, each mixed with the next's; the target follows the share, or the area pasted.
+    """Each picture and its target mixed with another's; the target follows the share, or the area that was pasted.
 
-    The last one's partner is the picture after it, or if there is none the first. Batches come shuffled, so the next is any
-    other; and who has a part of a batch need not know the rest of it.
+    Not the whole batch need be there: `here_B` says the place in it of each picture that is, and `part` which places are asked
+    for; they come first, and their partners are among the rest.
     """
-    own, share = slice(0, number), mixing.share
-    partner = (torch.arange(number, device=images_BCHW.device) + 1) % len(images_BCHW)
+    wanted = mixing.partner_B[part]
+    order = np.argsort(here_B, kind="stable")
+    partner = torch.from_numpy(order[np.searchsorted(here_B[order], wanted)]).to(images_BCHW.device)
+    own, share = slice(0, len(wanted)), mixing.share
     mixed_BCHW, other_BCHW = images_BCHW[own], images_BCHW[partner]
     if mixing.pasted:
         size = images_BCHW.shape[-1]

@@ -103,12 +103,13 @@ class TrainingLoader:
     def _batch(self, place: tuple[int, int], chosen: np.ndarray, showing: np.ndarray, prepared: Preprocessing) -> Batch:
         recipe, size, whole = self.recipe, prepared.size, len(chosen)
         part = processes.part(whole)
-        own = part.stop - part.start
-        if not own:  # fewer pictures than processes
+        mixing = augment.mixing(whole, recipe.mixup, recipe.cutmix, self.seed, place)
+        # The own pictures, then those of others that are mixed into them.
+        here = np.arange(whole)[part]
+        if mixing is not None:
+            here = np.concatenate([here, np.setdiff1d(mixing.partner_B[part], here)])
+        if not len(here):  # fewer pictures than processes
             return self._no_pictures(prepared, part, whole)
-        mixing = augment.mixing(recipe.mixup, recipe.cutmix, self.seed, place)
-        # The own pictures, and the next one, which is mixed into the last of them.
-        here = np.arange(part.start, part.stop + (mixing is not None and own < whole)) % whole
         chosen, showing = chosen[here], showing[here]
         u_BN = np.empty((len(chosen), augment.NUM_RANDOMS))
         for u, i, n in zip(u_BN, chosen, showing, strict=True):
@@ -141,7 +142,7 @@ class TrainingLoader:
         targets = targets.mul_(1 - recipe.label_smoothing).add_(recipe.label_smoothing / self.num_classes)
         images, targets = augment.turn(images, targets, recipe.turn, u_BN)
         if mixing is not None:
-            images, targets = augment.mix(images, targets, mixing, own)
+            images, targets = augment.mix(images, targets, mixing, here, part)
         return Batch(
             images_BCHW=images.contiguous(memory_format=torch.channels_last),
             targets_BK=targets,

@@ -50,11 +50,9 @@ class Exchange:
         parts = [processes.part_of(rank, len(self.flat)) for rank in range(processes.count())]
         mine = parts[processes.rank()]
         processes.wait()  # until all have written theirs
-        total = self._others[0][mine].clone()
-        for other in self._others[1:]:
-            total += other[mine]
-        self.flat[mine] = total
-        del total
+        for rank, other in enumerate(self._others):
+            if rank != processes.rank():
+                self.flat[mine] += other[mine]  # nobody else reads this part of mine before the next wait
         processes.wait()  # until all have added up their part
         for rank, part in enumerate(parts):
             if rank != processes.rank():

@@ -4,7 +4,7 @@ Each has its part of every batch. The loss is divided by the pictures of the who
 BatchNorm takes mean and variance over the whole batch; dropout draws for the whole batch and each process keeps its pictures'
 part. All then take the same optimizer step on the same numbers: nobody sends weights.
 
-Gradients lie side by side in one piece of memory, into which backward writes, and which is added up in one go (`exchange`).
+Gradients are laid side by side into one piece of memory as backward makes them, and that is added up in one go (`exchange`).
 Sending parts of it while backward still runs (DistributedDataParallel) would spare time only where somebody else than the
 computing cores moves the bytes.
 """
@@ -12,6 +12,7 @@ computing cores moves the bytes.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -27,6 +28,7 @@ class Team:
         self._network = network
         self._part, self._whole = slice(0, 0), 0
         self._views: list[tuple[nn.Parameter, torch.Tensor]] = []
+        self._laid: set[nn.Parameter] = set()
         if processes.count() == 1:
             return
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -40,7 +42,11 @@ class Team:
 
     @contextmanager
     def layers(self) -> Iterator[None]:
-        """Layers that look beyond a single picture work on the whole batch, until the end of the `with`."""
+        """Layers that look beyond a single picture work on the whole batch, and gradients are laid where they are added up.
+
+        Until the end of the `with`.
+        """
+        hooks = [each.register_post_accumulate_grad_hook(partial(self._lay, view)) for each, view in self._views]
         before = [(layer, type(layer)) for layer in self._network.modules()]
         if processes.count() > 1:
             for layer, kind in before:
@@ -52,6 +58,8 @@ class Team:
         try:
             yield
         finally:
+            for hook in hooks:
+                hook.remove()
             for layer, kind in before:
                 layer.__class__ = kind
                 layer.__dict__.pop("team", None)
@@ -59,15 +67,24 @@ class Team:
     def begin(self, part: slice, whole: int) -> None:
         """A step on the pictures `part` of a batch of `whole`."""
         self._part, self._whole = part, whole
-        if self._views:
-            self._exchange.flat.zero_()
-            for parameter, view in self._views:
-                parameter.grad = view
+
+    def _lay(self, view: torch.Tensor, parameter: nn.Parameter) -> None:
+        """Copy a gradient to its place as soon as it is there: to let backward add to zeros there moves twice as many bytes."""
+        assert parameter.grad is not None
+        view.copy_(parameter.grad)
+        parameter.grad = None
+        self._laid.add(parameter)
 
     def add_gradients(self) -> None:
         """Give every parameter the gradient of the whole batch."""
-        if self._views:
-            self._exchange.add_up()
+        if not self._views:
+            return
+        for parameter, view in self._views:
+            if parameter not in self._laid:  # this process has no picture, or no use for it
+                view.zero_()
+            parameter.grad = view
+        self._laid.clear()
+        self._exchange.add_up()
 
     def drop(self, input: torch.Tensor, share: float) -> torch.Tensor:
         """Dropout of this process's pictures, with the numbers that one process would draw for all of them."""
