@@ -82,6 +82,7 @@ def test_a_raw_photo_is_not_taken_for_the_preview_in_it():
     data = encoded(PHOTO, "TIFF")
     canon = data[:4] + (len(data) + 8).to_bytes(4, "little") + b"CR\2\0"
     begin = int.from_bytes(data[4:8], "little")  # the same directory once more, behind the whole
+    assert np.array_equal(decode(canon[:10] + b"\0\0" + data[12:] + bytes(8) + data[begin:]), PHOTO)  # pixels may begin so
     assert refused(canon + data[12:] + bytes(8) + data[begin:]).startswith("a camera's RAW photo")
 
 

@@ -214,7 +214,7 @@ def _fast_jpeg(data: bytes, image: Image.Image, reduce_to: int) -> np.ndarray | 
 def _only_previews(data: bytes, image: TiffImageFile) -> bool:
     """Whether the first picture of a TIFF file is a small or reworked one of another in it, as in NEF, DNG, ARW and CR2."""
     # Bit 0 of NewSubfileType (TIFF 6.0, section 8) says so; Canon's files have a mark of their own in the header.
-    return bool(image.tag_v2.get(254, 0) & 1) or data[8:10] == b"CR"
+    return bool(image.tag_v2.get(254, 0) & 1) or data[8:12] == b"CR\2\0"
 
 
 @contextmanager

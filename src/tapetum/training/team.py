@@ -69,7 +69,7 @@ class Team:
         self._part, self._whole = part, whole
 
     def _lay(self, view: torch.Tensor, parameter: nn.Parameter) -> None:
-        """Copy a gradient to its place as soon as it is there: to let backward add to zeros there moves twice as many bytes."""
+        """Copy a gradient to its place as soon as it is there: to let backward add to zeros there moves more bytes."""
         assert parameter.grad is not None
         view.copy_(parameter.grad)
         parameter.grad = None
