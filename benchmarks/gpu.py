@@ -91,6 +91,10 @@ def _wait(where: torch.device) -> None:
         torch.accelerator.synchronize(where)
 
 
+def _scaler(where: torch.device, mixed: bool) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(where.type, enabled=mixed and where.type == "cuda")
+
+
 def _task(args: argparse.Namespace, where: torch.device, place: Path, mixed: bool = False) -> tuple[loop.Task, torch.nn.Module]:
     make_pictures(place / "pictures", args.batch * 4)
     samples = find_samples(place / "pictures")
@@ -146,8 +150,8 @@ def half_precision(args: argparse.Namespace, where: torch.device, place: Path) -
 
 def _steps(task: loop.Task, network: torch.nn.Module, count: int) -> tuple[list[float], float]:
     """The losses of so many of the training's own steps, and seconds of one after the first few."""
-    scaler = torch.amp.GradScaler(task.device.type, enabled=task.mixed and task.device.type == "cuda")
-    state = State(network, Average(network, task.recipe.ema), make_optimizer(network, task.recipe), scaler=scaler)
+    optimizer = make_optimizer(network, task.recipe)
+    state = State(network, Average(network, task.recipe.ema), optimizer, scaler=_scaler(task.device, task.mixed))
     team = Team(network)
     losses: list[float] = []
     begun = 0.0
@@ -170,7 +174,7 @@ def _plain(args: argparse.Namespace, where: torch.device, task: loop.Task, netwo
     """Seconds of a step of a plain loop on pictures that are on the device already."""
     batch = next(task.training.epoch(0))
     labels, optimizer = batch.labels_B, torch.optim.AdamW(network.parameters(), fused=True)
-    scaler = torch.amp.GradScaler(where.type, enabled=task.mixed and where.type == "cuda")
+    scaler = _scaler(where, task.mixed)
     for number in range(_WARM + _STEPS):
         if number == _WARM:
             _wait(where)
