@@ -196,8 +196,6 @@ def predict(
     """
     whole_number("batch", batch)
     whole_number("rows", rows)
-    if not pictures:
-        raise UserError("no pictures given: expected files, folders or archives after the run folder.")
     if out.suffix and (kind, rows) != ("csv", _ROWS):
         raise UserError(f"--kind and --rows are for the parts of a folder: expected --out FOLDER, not {out}.")
     if kaggle and out.suffix == ".parquet":

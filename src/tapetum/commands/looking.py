@@ -8,7 +8,6 @@ from tyro.conf import arg
 
 from tapetum.commands.common import Device, Json, Pictures, Place, Run, dumps, expect_run, quoted, whole_number
 from tapetum.config import read_table
-from tapetum.errors import UserError
 from tapetum.files import refuse_inside
 from tapetum.talk import counted
 
@@ -71,8 +70,6 @@ def explain(
         pictures: Pictures, folders or archives of them, shards, or an address of shards.
     """
     whole_number("most", most)
-    if not pictures:
-        raise UserError("no pictures given: expected files, folders or archives after the run folder.")
     expect_run(run, *pictures, onnx=False)
     for place in pictures:
         refuse_inside(out, place, "folder")

@@ -55,15 +55,27 @@ class _Flag:
             return False
 
 
-def _wanted(command: Callable[..., Any]) -> tuple[dict[str, _Flag], int | None]:
-    """The flags of a command, and how many arguments it takes without a flag (None: any number)."""
+@dataclass(frozen=True)
+class _Place:
+    """What is typed without a flag."""
+
+    word: str
+    """What help calls it."""
+    needed: bool
+    many: bool
+
+
+def _wanted(command: Callable[..., Any]) -> tuple[dict[str, _Flag], list[_Place]]:
+    """The flags of a command, and what it takes without a flag, in this order."""
     hints = get_type_hints(command, include_extras=True)
     flags: dict[str, _Flag] = {}
-    places: int | None = 0
+    places: list[_Place] = []
     for parameter in inspect.signature(command).parameters.values():
-        kind, named = _bare(hints[parameter.name], parameter.name)
+        hint = hints[parameter.name]
+        kind, named = _bare(hint, parameter.name)
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            places = None if get_origin(kind) is tuple or places is None else places + 1
+            named = _bare(hint, parameter.name.upper(), "metavar")[1]
+            places.append(_Place(named, parameter.default is parameter.empty, get_origin(kind) is tuple))
         elif is_dataclass(kind) and isinstance(kind, type):
             extras = get_type_hints(kind, include_extras=True)
             shown = (field.name for field in fields(kind) if not _is_suppressed(extras[field.name]))
@@ -73,10 +85,10 @@ def _wanted(command: Callable[..., Any]) -> tuple[dict[str, _Flag], int | None]:
     return flags, places
 
 
-def _bare(hint: Any, name: str) -> tuple[Any, str]:
-    """A type without what is said about it, and the name that it goes by on the command line."""
+def _bare(hint: Any, name: str, word: str = "name") -> tuple[Any, str]:
+    """A type without what is said about it, and the name, or other `word` for it, that it goes by on the command line."""
     while get_origin(hint) is Annotated:
-        name = next((said.name for said in hint.__metadata__ if getattr(said, "name", None)), name)
+        name = next((each for said in hint.__metadata__ if (each := getattr(said, word, None))), name)
         hint = hint.__origin__
     return hint, name
 
@@ -132,10 +144,16 @@ def _refuse(name: str, rest: Sequence[str], commands: Mapping[str, Callable[...,
         if not flag.takes(value):
             raise UserError(f"{word} takes {flag.words}, not '{value}'.{did_you_mean(value, flag.options)}")
     _refuse_pieces(plain)
-    if places is not None and len(plain) > places:
+    if missing := [place.word for place in places[len(plain) :] if place.needed]:
+        usual = " ".join(place.word for place in places if place.needed)
         raise UserError(
-            f"'{plain[places]}' is one argument too many: tapetum {name} --help tells what it takes. A path with spaces in it "
-            "needs quotes around it."
+            f"tapetum {name} needs {' and '.join(missing)}: expected tapetum {name} {usual}. All that it takes: tapetum {name} "
+            "--help."
+        )
+    if len(plain) > len(places) and not any(place.many for place in places):
+        raise UserError(
+            f"'{plain[len(places)]}' is one argument too many: tapetum {name} --help tells what it takes. A path with "
+            "spaces in it needs quotes around it."
         )
 
 

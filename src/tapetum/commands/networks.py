@@ -38,7 +38,7 @@ def models(json: Json = False) -> None:
 
 
 def summary(
-    model: Positional[str],
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
     /,
     size: Annotated[
         int | None,
