@@ -66,3 +66,12 @@ def test_every_module_has_a_place_in_the_contract():
 
 def test_the_version_is_told_once_and_cited_right():
     assert f"version: {tapetum.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_contributing_says_of_every_dependency_who_needs_it():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: wanted for name, wanted in project["optional-dependencies"].items() if name not in ("dev", "all")}
+    wanted = [*project["dependencies"], *(each for some in extras.values() for each in some)]
+    rows = [line for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    told = {name for row in rows for name in re.findall(r"[\w-]+", row.split("|")[1])}
+    assert {re.split(r"[>\[]", each)[0] for each in wanted} <= told
