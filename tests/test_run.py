@@ -279,6 +279,7 @@ def test_the_notes_experiment_on_the_books_photos(shared, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_all_photos_without_any_flag_are_learnt(shared, tmp_path):
     run = tapetum.train(shared / "cats-dogs", tmp_path / "run", say=silent)
     assert run.metrics["val"].accuracy.value > 0.75

@@ -227,6 +227,50 @@ def _finite(path: Path) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in load_file(path).values() if tensor.is_floating_point())
 
 
+def _starved(most: int, backward: bool, data: Path, out: Path, **options: Any) -> None:
+    """A training with memory for `most` pictures at once: it runs out after the forward pass, or in the backward pass."""
+    real = loop.loss
+
+    def loss(outputs: torch.Tensor, *rest: Any) -> torch.Tensor:
+        value = real(outputs, *rest)
+        if len(outputs) > most and not backward:
+            raise torch.OutOfMemoryError("no memory")
+        if len(outputs) > most:
+            value.register_hook(_no_memory)
+        return value
+
+    loop.loss = loss
+    _train(data, out, **options)
+
+
+def _no_memory(gradient: torch.Tensor) -> None:
+    raise torch.OutOfMemoryError("no memory")
+
+
+@row(26, "where memory runs out, a batch goes in halves, to the network of a training that began with these, to the bit")
+def memory_runs_out(place: Path) -> Outcome:
+    """Three networks (BatchNorm, dropout, neither), memory for 2, 4 and 8 of 16 pictures, out of it forward and backward."""
+    data, right, wrong = stripes(place / "data"), 0, []
+    networks: list[dict[str, Any]] = [{}, {"model": "lenet"}, {"model": "alexnet", "size": 63, "start_size": 63, "epochs": 1}]
+    cases = [(network, most, backward) for network in networks for most in (2, 4, 8) for backward in (False, True)]
+    for number, (network, most, backward) in enumerate(cases):
+        options = {**_FULL, "optimizer": "adamw", **network}
+        asked, out = place / f"{number}-asked", place / f"{number}-starved"
+        ended = [
+            in_child(_train, data, asked, micro_batch=most, seconds=120, **options),
+            in_child(_starved, most, backward, data, out, seconds=120, **options),
+        ]
+        same = all(each.code == 0 for each in ended) and _weights(asked) == _weights(out)
+        right += same
+        if not same:
+            wrong.append(f"{network}, {most}, {'backward' * backward}: {ended[1].err[-200:]!r}")
+    return kept(right, len(cases), "as the smaller portions", *wrong)
+
+
+def _weights(out: Path) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(out / "model.safetensors").items()}
+
+
 @row(28, "of many trainings that start in one folder at once, one runs")
 def one_run(place: Path) -> Outcome:
     """20 programs, started together."""

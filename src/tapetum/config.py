@@ -96,6 +96,9 @@ class Settings:
     """Passes over the training pictures."""
     batch: Auto | int = "auto"
     """Pictures a training step."""
+    micro_batch: Auto | int = "auto"
+    """Pictures computed at once, so that a step takes less memory: its batch in portions. "auto": all of it or, when memory
+    runs out, half as many."""
     optimizer: Auto | Literal["sgd", "adamw", "muon"] = "auto"
     """SGD with momentum 0.9, AdamW, or Muon for convolutions with AdamW for the rest."""
     lr: Auto | float = "auto"
@@ -173,6 +176,7 @@ _RANGES = (
     ("cutmix", 0, 10),
     ("epochs", 1, 1_000_000),
     ("batch", 1, 65_536),
+    ("micro_batch", 1, 65_536),
     ("lr", 1e-9, 100),
     ("weight_decay", 0, 100),
     ("label_smoothing", 0, 0.9),
@@ -203,6 +207,7 @@ class Recipe:
     balance: OnOff
     epochs: int
     batch: int
+    micro_batch: int
     optimizer: Literal["sgd", "adamw", "muon"]
     lr: float
     schedule: Literal["constant", "cosine", "steps"]

@@ -218,6 +218,7 @@ def _train(job: _Job, log: Callable[[dict[str, Any]], None], begun: float) -> Ru
             "members": 1 if distilled else len(told),
             "teachers": settings.members if distilled else 0,
             "restarts": sum(each.restarts for each in told),
+            "micro_batch": min(each.micro_batch or recipe.micro_batch for each in told),
         },
         "calibration": calibrated,
         "surest_half": surest,

@@ -26,7 +26,8 @@ SETTINGS = Settings(
     model="compact", size=32, fit="crop", crop_area=0.6, flip="on", jitter=0.1, rotate=0.0, erase=0.0, mixup=0.2, epochs=3,
     start_size=32, cutmix=0.0, turn=0.0, balance="off", rescue="off",
     crops="resized", warp=0.0, pca=0.0, views="one",
-    batch=10, optimizer="adamw", lr=0.002, schedule="cosine", weight_decay=0.01, label_smoothing=0.0, ema=0.9, keep="last",
+    batch=10, micro_batch=10, optimizer="adamw", lr=0.002, schedule="cosine", weight_decay=0.01, label_smoothing=0.0, ema=0.9,
+    keep="last",
 )  # fmt: skip
 CPU = torch.device("cpu")
 

@@ -16,7 +16,8 @@ NOTES = Recipe(
     model="lenet", size=32, fit="crop", crop_area=0.5, flip="on", jitter=0.0, rotate=0.0, erase=0.0, mixup=0.0, epochs=10,
     start_size=32, cutmix=0.0, turn=0.0, balance="off", rescue="off",
     crops="resized", warp=0.0, pca=0.0, views="one",
-    batch=32, optimizer="sgd", lr=0.001, schedule="constant", weight_decay=0.0, label_smoothing=0.0, ema=0.0, keep="best",
+    batch=32, micro_batch=32, optimizer="sgd", lr=0.001, schedule="constant", weight_decay=0.0, label_smoothing=0.0, ema=0.0,
+    keep="best",
 )  # fmt: skip
 
 

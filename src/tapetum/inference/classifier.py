@@ -7,6 +7,7 @@ Letters in names: B pictures of a batch, N all pictures, H height, W width, S si
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from tapetum.faster import for_inference, keep_freed_memory
 from tapetum.inference.answers import BATCH, Answering, batched, temper
 from tapetum.inference.description import FORMAT, described, model_file
 from tapetum.inference.familiarity import Familiar, watched
+from tapetum.memory import as_memory_allows
 from tapetum.models.ensemble import Ensemble
 
 # Before the names of the tensors, in a model file, that are not the network's.
@@ -102,20 +104,36 @@ def _answers(
     watch: list[torch.Tensor] | None = None,
 ) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
     """Of each batch the probabilities (B, K), and for each member its features (V, B, C) where they are watched."""
-    was_training = network.training
+    was_training, at_once = network.training, 0
     network.eval()
     for images_BHWC in batches_BHWC:
         inputs_BCHW = to_input(torch.from_numpy(images_BHWC).to(on), preprocessing)
         found, seen = [], []
+        count = len(images_BHWC)
+        at_once = max(1, min(at_once or count, count))
         for view in views(inputs_BCHW, preprocessing):
+            work = functools.partial(_outputs, network, view, watch)
+            (outputs_BK, features), at_once = as_memory_allows(work, at_once, "Use a smaller network, or free some memory.")
             # float64 is made on the CPU: some accelerators have none.
-            found.append(torch.softmax(network(view).cpu().double(), 1))
+            found.append(torch.softmax(outputs_BK.cpu().double(), 1))
             if watch is not None:
-                seen.append(list(watch))
-                watch.clear()
+                seen.append(features)
         yield torch.stack(found).mean(0), [torch.stack(each) for each in zip(*seen, strict=True)]
     if was_training:  # a small network's modes are a tenth of the time of one picture
         network.train()
+
+
+def _outputs(
+    network: torch.nn.Module, view_BCHW: torch.Tensor, watch: list[torch.Tensor] | None, at_once: int
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Outputs (B, K) of a view, and for each member its features (B, C) where they are watched; so many pictures at once."""
+    outputs, features = [], []
+    for some_BCHW in view_BCHW.split(at_once):
+        if watch is not None:
+            watch.clear()  # also of what a try that broke left behind
+        outputs.append(network(some_BCHW))
+        features.append(list(watch or ()))
+    return torch.cat(outputs), [torch.cat(each) for each in zip(*features, strict=True)]
 
 
 @dataclass

@@ -36,6 +36,8 @@ class Progress:
     """Seconds that had gone when the training began, or last began again."""
     restarts: int = 0
     """How often the training began again because it did not learn; each time with a quarter of the learning rate."""
+    micro_batch: int = 0
+    """Pictures computed at once since memory ran out; 0: it has not."""
     loss_sum: float = 0.0
     """Sum of the losses of this epoch's pictures so far."""
     correct: float = 0.0

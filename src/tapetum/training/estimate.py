@@ -8,9 +8,11 @@ import torch
 from tapetum import models
 from tapetum.config import Recipe, Settings
 from tapetum.faster import keep_freed_memory, rewritten
+from tapetum.memory import as_memory_allows
 from tapetum.models.summary import summarize
 from tapetum.training import recipes
 from tapetum.training.optim import loss, make_optimizer, mean_area
+from tapetum.training.portions import least
 
 # Python, torch and the libraries, before any picture.
 _BASE_BYTES = 450 * 1024**2
@@ -31,6 +33,12 @@ def seconds_per_step(
     channels = models.entry(recipe.model).channels
     generator = torch.Generator().manual_seed(0)
 
+    def some(at_once: int) -> float:
+        """Seconds for a batch in portions of so many pictures."""
+        step(2)  # the first step also sets the optimizer up
+        first = step(at_once)  # and the first of its size the kernels and the memory
+        return min(step(at_once) for _ in range(1 if first > 1 else times)) * recipe.batch / at_once
+
     def step(count: int) -> float:
         images_BCHW = torch.rand(count, channels, recipe.size, recipe.size, generator=generator).to(device)
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
@@ -46,9 +54,8 @@ def seconds_per_step(
         return time.perf_counter() - start
 
     with rewritten(trial, fast):
-        step(2)  # the first step also sets the optimizer up
-        first = step(recipe.batch)  # and the first of its size the kernels and the memory
-        full = min(step(recipe.batch) for _ in range(1 if first > 1 else times))
+        at_once = min(recipe.batch, recipe.micro_batch)
+        full, _ = as_memory_allows(some, at_once, "Use a smaller --size or another --model.", least(trial), optimizer.zero_grad)
     return full * mean_area(recipe)
 
 
@@ -67,9 +74,9 @@ def pictures_per_second(device: torch.device, mixed: bool) -> float:
 
 
 def memory_bytes(network: torch.nn.Module, recipe: Recipe) -> int:
-    """Peak memory of the training, counted: weights, gradients, optimizer, copies, and the activations of one batch."""
+    """Peak memory of the training, counted: weights, gradients, optimizer, copies, and the activations computed at once."""
     parameters = sum(p.numel() * p.element_size() for p in network.parameters())
     copies = 2 + (1 if recipe.optimizer == "sgd" else 2) + 1 + (1 if recipe.ema > 0 else 0)
     channels = models.entry(recipe.model).channels
-    activations = summarize(network, channels, recipe.size).forward_backward_mb * 1024**2 * recipe.batch
-    return int(_BASE_BYTES + copies * parameters + activations)
+    activations = summarize(network, channels, recipe.size).forward_backward_mb * 1024**2
+    return int(_BASE_BYTES + copies * parameters + activations * min(recipe.batch, recipe.micro_batch))

@@ -11,6 +11,7 @@ from tapetum.data.samples import Samples
 from tapetum.errors import UserError
 from tapetum.talk import say_nothing
 from tapetum.training import estimate, turning
+from tapetum.training.portions import least
 from tapetum.training.recipes import Facts
 
 
@@ -37,8 +38,9 @@ def network(
     """
     torch.manual_seed(settings.seed)
     fresh = models.build(recipe.model, num_classes, recipe.size)
-    if recipe.batch == 1 and any(isinstance(layer, torch.nn.BatchNorm1d) for layer in fresh.modules()):
-        raise UserError(f"batch 1 with {recipe.model}: its BatchNorm compares the pictures of a batch. Expected 2 or more.")
+    if recipe.micro_batch < (fewest := least(fresh)):
+        asked = "batch" if recipe.batch < fewest else "micro_batch"
+        raise UserError(f"{asked} 1 with {recipe.model}: its BatchNorm compares the pictures of a batch. Expected 2 or more.")
     if settings.weights:
         say(models.take_weights(fresh, recipe.model, settings.weights))
     if recipe.turn > 0:

@@ -30,10 +30,12 @@ from tapetum.errors import UserError
 from tapetum.evaluation import metrics
 from tapetum.faster import keep_freed_memory, rewritten, watch_strides
 from tapetum.inference.classifier import probabilities_of_all
+from tapetum.memory import as_memory_allows
 from tapetum.talk import counted
 from tapetum.training import checkpoint, distillation
 from tapetum.training.checkpoint import Progress, State
 from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
+from tapetum.training.portions import least, portions
 from tapetum.training.signals import Interrupted, StopRequest
 from tapetum.training.team import Team
 
@@ -123,7 +125,10 @@ def fit(
         while progress.epoch < recipe.epochs and not progress.stopped:
             network.train()
             for batch, done in _epoch(task, progress, clock):
+                at_once = progress.micro_batch
                 _step(task, state, batch, done, team)
+                if progress.micro_batch != at_once:
+                    say(f"memory ran out: from step {progress.step:,} on {progress.micro_batch} pictures are computed at once")
                 clock.tick()
                 bar.update()
                 if signal_number := int(processes.most(stop.signal_number)):
@@ -208,21 +213,10 @@ def _step(task: Task, state: State, batch: Batch, done: float, team: Team) -> No
     progress.lr = learning_rate(task.recipe, done) * _SAFER**progress.restarts
     for group in state.optimizer.param_groups:
         group["lr"] = progress.lr * group.get("rate", 1.0)
-    # Dropout draws from here: what it drops depends on the seed and the step, not on what ran before.
-    torch.manual_seed((task.seed * 1_000_003 + progress.step) % 2**63)
-    team.begin(batch.part, batch.whole)
-    with torch.autocast(task.device.type, enabled=task.mixed):
-        outputs_BK = state.network(batch.images_BCHW)
-        targets_BK = distillation.targets(task.teacher, batch.images_BCHW) if task.teacher else batch.targets_BK
-        batch_loss = loss(outputs_BK.float(), targets_BK, task.rubbish, batch.whole)
-    # Of a mixed picture the larger part counts; of a turned one the class.
-    classes = task.training.num_classes
-    hits_B = outputs_BK.argmax(1) % classes == batch.targets_BK.argmax(1) % classes
-    value, hits = processes.total([batch_loss.item(), hits_B.sum().item()])
+    value, hits = processes.total(_gradients(task, state, batch, team))
     if not math.isfinite(value):
         names = task.training.names(progress.epoch, progress.step - progress.epoch * len(task.training))
         raise _diverged(value, f"loss of {names[0]} and {len(names) - 1} more", task, progress)
-    state.scaler.scale(batch_loss).backward()
     team.add_gradients()
     state.scaler.step(state.optimizer)
     state.scaler.update()
@@ -233,6 +227,45 @@ def _step(task: Task, state: State, batch: Batch, done: float, team: Team) -> No
     progress.loss_sum += value * batch.whole
     progress.correct += hits
     progress.seen += batch.whole
+
+
+def _gradients(task: Task, state: State, batch: Batch, team: Team) -> list[float]:
+    """Forward and backward, in as many portions as memory asks for; the sums of loss and hits of this process's pictures."""
+    progress, network = state.progress, state.network
+    buffers = [buffer.clone() for buffer in network.buffers()]
+
+    def work(at_once: int) -> list[float]:
+        sums = [0.0, 0.0]
+        for these in portions(batch.part, batch.whole, at_once):
+            # Dropout draws from here: what it drops depends on the seed and the step, not on what ran before.
+            torch.manual_seed((task.seed * 1_000_003 + progress.step) % 2**63)
+            team.begin(slice(batch.part.start + these.start, batch.part.start + these.stop), batch.whole)
+            images_BCHW, targets_BK = batch.images_BCHW[these], batch.targets_BK[these]
+            with torch.autocast(task.device.type, enabled=task.mixed):
+                outputs_BK = network(images_BCHW)
+                asked_BK = distillation.targets(task.teacher, images_BCHW) if task.teacher else targets_BK
+                batch_loss = loss(outputs_BK.float(), asked_BK, task.rubbish, batch.whole)
+            # Of a mixed picture the larger part counts; of a turned one the class.
+            classes = task.training.num_classes
+            hits_B = outputs_BK.argmax(1) % classes == targets_BK.argmax(1) % classes
+            sums = [sums[0] + batch_loss.item(), sums[1] + hits_B.sum().item()]
+            state.scaler.scale(batch_loss).backward()
+        return sums
+
+    def again() -> None:
+        state.optimizer.zero_grad(set_to_none=True)
+        for buffer, value in zip(network.buffers(), buffers, strict=True):
+            buffer.copy_(value)
+
+    largest = -(-batch.whole // processes.count())
+    at_once = min(progress.micro_batch or task.recipe.micro_batch, largest)
+    fewest, hint = least(network), "Use a smaller --size or another --model."
+    if processes.count() > 1:  # the others wait in the middle of the same step
+        fewest, hint = at_once, f"Use --micro-batch {max(fewest, at_once // 2)}, or fewer processes on a machine."
+    sums, enough = as_memory_allows(work, at_once, hint, fewest, again)
+    if enough < at_once:
+        progress.micro_batch = enough
+    return sums
 
 
 def _validate(task: Task, state: State, clock: _Clock) -> dict[str, Any]:
@@ -295,7 +328,9 @@ def _restart(task: Task, state: State, fresh: dict[str, torch.Tensor]) -> None:
     state.optimizer.state.clear()
     state.best = {}
     progress = state.progress
-    begun = Progress(seconds=progress.seconds, began=progress.seconds, restarts=progress.restarts + 1)
+    begun = Progress(
+        seconds=progress.seconds, began=progress.seconds, restarts=progress.restarts + 1, micro_batch=progress.micro_batch
+    )
     for field in dataclasses.fields(Progress):
         setattr(progress, field.name, getattr(begun, field.name))
 

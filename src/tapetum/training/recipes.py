@@ -74,6 +74,8 @@ def choose(settings: Settings, facts: Facts) -> tuple[Recipe, str]:
     recipe = decide(settings, choices)
     if not recipe.start_size:  # no growth, unless somebody chose some
         recipe = dataclasses.replace(recipe, start_size=recipe.size)
+    if not recipe.micro_batch or recipe.micro_batch > recipe.batch:
+        recipe = dataclasses.replace(recipe, micro_batch=recipe.batch)
     models.entry(recipe.model)
     if recipe.start_size > recipe.size:
         raise UserError(f"start_size {recipe.start_size} with size {recipe.size}: expected one that is not larger than size.")
@@ -112,6 +114,7 @@ def preprocessing(recipe: Recipe) -> Preprocessing:
 _PLAIN: dict[str, Any] = {
     "start_size": 0, "fit": "crop", "crop_area": 1.0, "crops": "resized", "flip": "off", "jitter": 0.0, "rotate": 0.0,
     "warp": 0.0, "pca": 0.0, "turn": 0.0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0, "balance": "off", "weight_decay": 0.0,
+    "micro_batch": 0,
     "label_smoothing": 0.0, "ema": 0.0, "rescue": "off", "keep": "last", "views": "one",
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ from tapetum.training.exchange import Exchange
 
 
 class Team:
-    """The training step's side of `processes`. With one process it does nothing."""
+    """The training step's side of `processes` and `portions`. With one process that computes all at once it does nothing."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
@@ -48,13 +48,12 @@ class Team:
         """
         hooks = [each.register_post_accumulate_grad_hook(partial(self._lay, view)) for each, view in self._views]
         before = [(layer, type(layer)) for layer in self._network.modules()]
-        if processes.count() > 1:
-            for layer, kind in before:
-                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                    layer.__class__ = _WholeBatchNorm
-                elif kind is nn.Dropout:
-                    layer.__class__ = _WholeDropout
-                    object.__setattr__(layer, "team", self)  # no part of the network
+        for layer, kind in before:
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and processes.count() > 1:
+                layer.__class__ = _WholeBatchNorm
+            elif kind is nn.Dropout:
+                layer.__class__ = _WholeDropout
+                object.__setattr__(layer, "team", self)  # no part of the network
         try:
             yield
         finally:
@@ -65,13 +64,16 @@ class Team:
                 layer.__dict__.pop("team", None)
 
     def begin(self, part: slice, whole: int) -> None:
-        """A step on the pictures `part` of a batch of `whole`."""
+        """What is computed next: the pictures `part` of a batch of `whole`, whose gradients are added to those before."""
         self._part, self._whole = part, whole
 
     def _lay(self, view: torch.Tensor, parameter: nn.Parameter) -> None:
         """Copy a gradient to its place as soon as it is there: to let backward add to zeros there moves more bytes."""
         assert parameter.grad is not None
-        view.copy_(parameter.grad)
+        if parameter in self._laid:
+            view.add_(parameter.grad)
+        else:
+            view.copy_(parameter.grad)
         parameter.grad = None
         self._laid.add(parameter)
 
@@ -86,8 +88,12 @@ class Team:
         self._laid.clear()
         self._exchange.add_up()
 
+    def has_all(self, input: torch.Tensor) -> bool:
+        """Whether these are the maps of the whole batch."""
+        return len(input) == self._whole
+
     def drop(self, input: torch.Tensor, share: float) -> torch.Tensor:
-        """Dropout of this process's pictures, with the numbers that one process would draw for all of them."""
+        """Dropout of these pictures, with the numbers that would be drawn for all of them at once."""
         whole = input.new_empty((self._whole, *input.shape[1:]))
         if input.ndim == 4 and input.is_contiguous(memory_format=torch.channels_last):
             whole = whole.contiguous(memory_format=torch.channels_last)
@@ -110,7 +116,8 @@ class _WholeDropout(nn.Dropout):
     team: Team
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return self.team.drop(input, self.p) if self.training and 0 < self.p < 1 else super().forward(input)
+        partly = self.training and 0 < self.p < 1 and not self.team.has_all(input)
+        return self.team.drop(input, self.p) if partly else super().forward(input)
 
 
 class _WholeBatchNorm(nn.modules.batchnorm._BatchNorm):
