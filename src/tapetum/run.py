@@ -322,7 +322,8 @@ def _task(table: Table, recipe: Recipe, settings: Settings, where: torch.device,
         mixed=fresh.mixed(settings, where),
         folder=folder / "checkpoint",
         identity={
-            **dataclasses.asdict(recipe),
+            # What was too much at once may be less when it is gone on with.
+            **{name: value for name, value in dataclasses.asdict(recipe).items() if name != "micro_batch"},
             "seed": settings.seed,
             "weights": settings.weights,
             "unlabelled": settings.unlabelled,

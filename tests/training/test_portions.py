@@ -95,6 +95,18 @@ def test_it_may_run_out_late_and_a_resumed_training_knows(data, tmp_path, monkey
     assert about["progress"]["micro_batch"] == 4
 
 
+def test_what_was_too_much_can_be_gone_on_with_in_portions(data, tmp_path, monkeypatch):
+    train(data, tmp_path / "whole", model="lenet")
+    with monkeypatch.context() as changed:
+        changed.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+        steps, real = itertools.count(), loop._step
+        changed.setattr(loop, "_step", lambda *given: real(*given) if next(steps) < 5 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(data, tmp_path / "run", model="lenet")
+    tapetum.train(data, tmp_path / "run", resume=True, micro_batch=4, say=lambda line: None)
+    assert 0 < distance(tmp_path / "whole", tmp_path / "run") < 1e-4
+
+
 def test_not_even_the_fewest(data, tmp_path, monkeypatch):
     assert least(models.build("lenet-now", 2, 32)) == 2
     starved(monkeypatch, 1)
