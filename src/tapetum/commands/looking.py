@@ -77,13 +77,16 @@ def explain(
     from tapetum.inference.classifier import load
     from tapetum.looking.explain import explain as run_explanation
 
-    page, unreadable = run_explanation(load(run, device), find_pictures(pictures), out, target, unit, most)
+    samples = find_pictures(pictures)
+    page, unreadable = run_explanation(load(run, device), samples, out, target, unit, most)
     for name, reason in unreadable:
         print(f"not explained: {name}: {reason}", file=sys.stderr)
     if json:
         files = sorted(path.name for path in out.iterdir() if path.suffix == ".png")
         print(dumps({"page": str(page), "files": files, "unreadable": dict(unreadable)}))
         return
-    print(f"{counted(len(unreadable), 'file')} without a picture")
+    explained = min(most, len(samples) - len(unreadable))
+    left_out = f"; {counted(len(unreadable), 'file')} without a picture" if unreadable else ""
+    print(f"heat maps of {explained:,} of {counted(len(samples), 'picture')} (--most){left_out}")
     print(f"look at:  {page}")
     print(f"next:     tapetum predict {quoted(run)} PICTURES")

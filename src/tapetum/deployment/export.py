@@ -41,6 +41,7 @@ TOLERANCE = 1e-4
 # Pictures of which the familiarity is compared too. It falls in steps of 1 / (1 + n), and the pictures that calibrated it stand
 # on the edges of these: rounding moves some by a step or two.
 _FAMILIAR, _STEPS, _SHARE = 200, 2, 0.01
+_WHOSE = {"val": "validation", "test": "test", "folds": "cross-validation"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Agreement:
 
     def text(self) -> str:
         """In a sentence."""
-        whose = {"val": "validation", "test": "test", "folds": "cross-validation"}[self.part]
+        whose = _WHOSE[self.part]
         told = f"the run's {self.n:,} {whose} pictures get the same labels; the largest difference of a probability is "
         return f"{told}{self.largest:.1e}" + (
             f", of a familiarity {self.familiarity:.2g}" if self.familiarity is not None else ""
@@ -167,12 +168,11 @@ def export_onnx(
     about = graph.about(classifier, run / MODEL_FILE, int8=False, calibrating=knows)
     content = sealed(model, about)
     plain = from_bytes(content, str(path))
-    say(f"predicting the run's {len(samples):,} {part} pictures with it")
+    say(f"predicting the run's {len(samples):,} {_WHOSE[part]} pictures with it")
     found = predict_samples(plain, samples)
     if part == "folds":
         own = replace(own, probabilities_NK=predict_samples(classifier, samples).probabilities_NK)
     agreement = _agreement(part, own, found, familiarity_difference(classifier, plain, samples) if knows else None)
-    say(agreement.text())
 
     cost = None
     if int8:
