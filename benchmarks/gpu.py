@@ -4,10 +4,11 @@
     python benchmarks/gpu.py --device cpu --network lenet --size 32 --batch 8
 
 Whether the accelerator computes what the processor does (outputs, gradients, one training), in half precision too; whether
-memory is in channels-last order there; whether batches made ahead are the batches; speed and peak memory of the training's own
-steps against a plain loop that is tuned as well as we know (channels-last, fused optimizer, half precision, pictures on the
-device already); and whether as many processes as there are GPUs make the network of one (NCCL). Exit code 1 if a check fails, 2
-where there is no accelerator. The second call only shows that the checks themselves run.
+memory is in channels-last order there; whether batches made ahead are the batches; whether a training goes on where memory runs
+out; speed and peak memory of the training's own steps against a plain loop that is tuned as well as we know (channels-last,
+fused optimizer, half precision, pictures on the device already); and whether as many processes as there are GPUs make the
+network of one (NCCL). Exit code 1 if a check fails, 2 where there is no accelerator. The second call only shows that the checks
+themselves run.
 """
 
 import argparse
@@ -37,6 +38,8 @@ from tapetum.training.team import Team
 Check = Callable[[argparse.Namespace, torch.device, Path], tuple[bool, str]]
 _QUICK = {"size": 32, "start_size": 32, "batch": 16, "epochs": 2, "rescue": "off", "turn": 0.0, "mixup": 0.2}
 _WARM, _STEPS = 5, 30
+# A batch of 256 photos of 224 px wants several times as much.
+_FULL_BYTES = 2e9
 
 
 def main() -> None:
@@ -52,7 +55,7 @@ def main() -> None:
         sys.exit(2)
     print(f"torch {torch.__version__} on {device.describe(where)}, {torch.accelerator.device_count()} of them")
     failed = 0
-    for check in (outputs, channels_last, made_ahead, one_training, half_precision, speed, several):
+    for check in (outputs, channels_last, made_ahead, one_training, half_precision, full, speed, several):
         with tempfile.TemporaryDirectory() as place:
             ok, figure = check(args, where, Path(place))
         failed += not ok
@@ -187,6 +190,23 @@ def _plain(args: argparse.Namespace, where: torch.device, task: loop.Task, netwo
         optimizer.zero_grad(set_to_none=True)
     _wait(where)
     return (time.perf_counter() - begun) / _STEPS
+
+
+def full(args: argparse.Namespace, where: torch.device, place: Path) -> tuple[bool, str]:
+    """where the device's memory runs out, batches go in portions, and the training ends"""
+    if where.type != "cuda":
+        return True, "not tried: only CUDA's memory can be limited"
+    make_pictures(place / "pictures", 400)
+    options = {"model": "compact", "size": 224, "start_size": 224, "batch": 256, "epochs": 1, "turn": 0.0}
+    torch.cuda.set_per_process_memory_fraction(
+        min(1.0, _FULL_BYTES / torch.cuda.get_device_properties(where).total_memory), where
+    )
+    try:
+        run = tapetum.train(place / "pictures", place / "run", device=str(where), say=lambda line: None, **options)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, where)
+    at_once = run.classifier.about["training"]["micro_batch"]
+    return at_once < 256, f"{at_once} of 256 pictures at once in {_FULL_BYTES / 1e9:.0f} GB"
 
 
 def speed(args: argparse.Namespace, where: torch.device, place: Path) -> tuple[bool, str]:

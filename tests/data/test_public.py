@@ -210,6 +210,7 @@ def test_the_command_lists_fetches_and_names_the_next(web, capsys, monkeypatch):
     run(["get"])
     listed = capsys.readouterr().out
     assert all(name in listed for name in COLLECTIONS)
+    assert listed.endswith("next:     tapetum get NAME\n")
     run(["get", "--json"])
     assert json.loads(capsys.readouterr().out).keys() == COLLECTIONS.keys()
     run(["get", "cats-dogs"])

@@ -35,6 +35,7 @@ def get(
         return
     if not name:
         print("\n".join(f"{each:13}  {known.size / 1e6:5,.0f} MB  {known.what}" for each, known in COLLECTIONS.items()))
+        print("\nnext:     tapetum get NAME")
         return
     data = fetch(name, folder, say=lambda line: print(line, file=sys.stderr))
     if json:
