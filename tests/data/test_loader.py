@@ -14,7 +14,8 @@ RECIPE = Recipe(
     model="lenet", size=32, fit="crop", crop_area=0.5, flip="on", jitter=0.2, rotate=10.0, erase=0.2, mixup=0.2, epochs=2,
     start_size=32, cutmix=0.0, turn=0.0, balance="off", rescue="off",
     crops="resized", warp=0.0, pca=0.0, views="one",
-    batch=12, optimizer="sgd", lr=0.1, schedule="constant", weight_decay=0.0, label_smoothing=0.1, ema=0.0, keep="last",
+    batch=12, micro_batch=12, optimizer="sgd", lr=0.1, schedule="constant", weight_decay=0.0, label_smoothing=0.1, ema=0.0,
+    keep="last",
 )  # fmt: skip
 PREPARED = Preprocessing(32, "crop", 36, 40, 3)
 

@@ -48,8 +48,8 @@ def starved(monkeypatch, most, begin=0):
         monkeypatch.setattr(estimate, "loss", loss)
 
 
-@pytest.mark.parametrize("whole", [*range(1, 12), 33])
-@pytest.mark.parametrize("at_once", [1, 2, 3, 8, 40])
+@pytest.mark.parametrize("whole", [1, 2, 5, 9, 33])
+@pytest.mark.parametrize("at_once", [1, 2, 3, 40])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_portions_are_the_part_and_equally_many_everywhere(whole, at_once, number, monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: number)
