@@ -31,7 +31,7 @@ def as_memory_allows(
     while True:
         try:
             return work(at_once), at_once
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError) as error:
             if not ran_out(error):
                 raise
             if at_once <= fewest:
