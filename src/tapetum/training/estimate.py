@@ -12,7 +12,7 @@ from tapetum.memory import as_memory_allows
 from tapetum.models.summary import summarize
 from tapetum.training import recipes
 from tapetum.training.optim import loss, make_optimizer, mean_area
-from tapetum.training.portions import least
+from tapetum.training.portions import HINT, least
 
 # Python, torch and the libraries, before any picture.
 _BASE_BYTES = 450 * 1024**2
@@ -55,7 +55,7 @@ def seconds_per_step(
 
     with rewritten(trial, fast):
         at_once = min(recipe.batch, recipe.micro_batch)
-        full, _ = as_memory_allows(some, at_once, "Use a smaller --size or another --model.", least(trial), optimizer.zero_grad)
+        full, _ = as_memory_allows(some, at_once, HINT, least(trial), optimizer.zero_grad)
     return full * mean_area(recipe)
 
 

@@ -35,7 +35,7 @@ from tapetum.talk import counted
 from tapetum.training import checkpoint, distillation
 from tapetum.training.checkpoint import Progress, State
 from tapetum.training.optim import Average, learning_rate, loss, make_optimizer, picture_size
-from tapetum.training.portions import least, portions
+from tapetum.training.portions import HINT, portions
 from tapetum.training.signals import Interrupted, StopRequest
 from tapetum.training.team import Team
 
@@ -257,9 +257,8 @@ def _gradients(task: Task, state: State, batch: Batch, team: Team) -> list[float
         for buffer, value in zip(network.buffers(), buffers, strict=True):
             buffer.copy_(value)
 
-    largest = -(-batch.whole // processes.count())
-    at_once = min(progress.micro_batch or task.recipe.micro_batch, largest)
-    fewest, hint = least(network), "Use a smaller --size or another --model."
+    at_once = min(progress.micro_batch or task.recipe.micro_batch, processes.part_of(0, batch.whole).stop)
+    fewest, hint = team.fewest, HINT
     if processes.count() > 1:  # the others wait in the middle of the same step
         fewest, hint = at_once, f"Use --micro-batch {max(fewest, at_once // 2)}, or fewer processes on a machine."
     sums, enough = as_memory_allows(work, at_once, hint, fewest, again)

@@ -11,6 +11,9 @@ import torch
 
 from tapetum import processes
 
+# What somebody can do where even the fewest pictures are too many.
+HINT = "Use a smaller --size or another --model."
+
 
 def portions(part: slice, whole: int, at_once: int) -> list[slice]:
     """Which of a process's pictures, the `part` of a batch of `whole`, are computed together: about `at_once`.
@@ -20,7 +23,7 @@ def portions(part: slice, whole: int, at_once: int) -> list[slice]:
     >>> portions(slice(0, 5), 5, 2)
     [slice(0, 3, None), slice(3, 5, None)]
     """
-    largest = -(-whole // processes.count())
+    largest = processes.part_of(0, whole).stop
     count = -(-largest // at_once)
     if at_once > 1:
         count = min(count, max(1, largest // 2))

@@ -19,6 +19,7 @@ from torch import nn
 
 from tapetum import processes
 from tapetum.training.exchange import Exchange
+from tapetum.training.portions import least
 
 
 class Team:
@@ -26,6 +27,8 @@ class Team:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
+        self.fewest = least(network)
+        """The fewest pictures that can be computed together."""
         self._part, self._whole = slice(0, 0), 0
         self._views: list[tuple[nn.Parameter, torch.Tensor]] = []
         self._laid: set[nn.Parameter] = set()
