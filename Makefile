@@ -58,12 +58,14 @@ torture: $(STAMP)  ## kills, flips, bombs and odd input by the hundred: a line a
 gpu: $(STAMP)  ## whether this machine's GPUs compute what its processor does, how fast, and together (some minutes)
 	$(BIN)/python benchmarks/gpu.py
 
-dist: $(STAMP)  ## wheel and source archive into dist/, and what a package index would refuse in them
-	$(BIN)/python -m pip install --quiet build twine check-wheel-contents
+dist: $(STAMP)  ## wheel and source archive into dist/, what a package index would refuse in them, and the workflow linted
+	$(BIN)/python -m pip install --quiet build twine check-wheel-contents check-jsonschema zizmor
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) dist build site tapetum-demo .pytest_cache .mypy_cache .ruff_cache

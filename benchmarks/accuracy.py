@@ -18,8 +18,8 @@ A track trains on one set of pictures and is judged on another:
     T20k    all of the 180-pixel collection but 1500 to 1999 and their twins; judged on these, 1,000 photos
     MNIST   57,000 of the 60,000 training digits; judged on the 10,000 test digits
 
-Every run is appended to accuracy.jsonl, with its settings, seconds, machine and versions; `--table` puts the means over seeds
-into RESULTS.md (Student's t); `--paired` prints what each further setting changed, seed by seed. `lenet-textbook` and
+Every run is appended to accuracy.jsonl, with its settings, seconds, machine and versions; `--table` puts the means over seeds,
+of each seed its newest run, into RESULTS.md (Student's t); `--paired` prints what each further setting changed, seed by seed. `lenet-textbook` and
 `alexnet-textbook` get the notes' recipe, and with it their best epoch.
 """
 
@@ -277,9 +277,9 @@ def tell_pairs(track: str, network: str, base: dict[str, Any]) -> None:
 
 def write_table() -> None:
     """The means over seeds of all runs, as a table in RESULTS.md between its two marks."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
     for entry in map(json.loads, RUNS.read_text(encoding="utf-8").splitlines()):
-        groups[entry["track"], entry["network"], in_words(entry["options"])].append(entry)
+        groups[entry["track"], entry["network"], in_words(entry["options"])][entry["seed"]] = entry
     rows = [
         "| track | network | settings | mean accuracy | sd | 95 % interval of the mean | seeds | n | training | processor "
         "| threads |",
@@ -288,7 +288,7 @@ def write_table() -> None:
     tracks = [*ORDER, *sorted({track for track, _, _ in groups} - set(ORDER))]
     # A track's runs without a setting come first.
     for track, network, options in sorted(groups, key=lambda group: (tracks.index(group[0]), group[2] != "", *group[1:])):
-        entries = groups[track, network, options]
+        entries = list(groups[track, network, options].values())
         accuracies = np.array([entry["accuracy"] for entry in entries])
         digits = 2 if track == "MNIST" else 1
         if len(entries) > 1:

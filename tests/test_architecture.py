@@ -66,6 +66,8 @@ def test_every_module_has_a_place_in_the_contract():
 
 def test_the_version_is_told_once_and_cited_right():
     assert f"version: {tapetum.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest[1] == tapetum.__version__
 
 
 def test_contributing_says_of_every_dependency_who_needs_it():

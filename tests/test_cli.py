@@ -333,16 +333,20 @@ def test_predictions_are_not_written_among_the_pictures(tapetum, trained, stripe
 def test_an_interrupted_training_goes_on_where_it_stopped(tapetum, stripes, tmp_path, number, code):
     command = [sys.executable, "-m", "tapetum", "train", str(stripes), "--out", str(tmp_path / "run"), *QUICK[:4]]
     command += ["--epochs", "24"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    talk = ""
-    for line in process.stderr:
-        talk += line
-        if line.startswith("epoch"):
-            process.send_signal(number)
-            break
-    talk += process.communicate(timeout=60)[1]
-    assert process.returncode == code
-    assert f"go on with: tapetum train {stripes} --out {tmp_path / 'run'} --resume" in talk
+
+    def stopped(*more):
+        process = subprocess.Popen([*command, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if line.startswith("epoch"):
+                process.send_signal(number)
+                break
+        talk = process.communicate(timeout=60)[1]
+        assert process.returncode == code
+        return talk.split("go on with: ")[1].strip()
+
+    to_go_on = f"tapetum train {stripes} --out {tmp_path / 'run'} --resume"
+    assert stopped() == to_go_on
+    assert stopped("--resume", "--micro-batch", "4") == f"{to_go_on} --micro-batch 4"
     assert not (tmp_path / "run" / "model.safetensors").exists()
     settings = (tmp_path / "run" / "settings.toml").read_text()
     refused = sentence(tapetum("train", stripes, "--out", tmp_path / "run", "--resume", "--epochs", "9"))

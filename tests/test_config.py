@@ -21,6 +21,7 @@ def test_every_setting_has_a_sentence_of_help():
         if isinstance(node, ast.AnnAssign):
             assert isinstance(after, ast.Expr), f"{node.target.id} has no help"
             assert after.value.value.endswith("."), node.target.id
+            assert "\n" not in after.value.value, f"--help would break the line of {node.target.id}"
 
 
 def test_settings_survive_a_toml_file(tmp_path):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tapetum.inference.predict import predict
     from tapetum.run import Run, train
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 __all__ = ["Classifier", "Run", "UserError", "__version__", "load", "predict", "train"]
 
 _HOMES = {

@@ -21,6 +21,7 @@ OnOff = Literal["on", "off"]
 Views = Literal["one", "mirror", "ten"]
 
 
+# A line for each: `--help` would break a second one off.
 @dataclass(frozen=True)
 class Settings:
     """What is asked of a training. "auto" leaves the choice to the recipe, which says what it chose and why."""
@@ -28,28 +29,23 @@ class Settings:
     model: str = "auto"
     """Network, a name from `tapetum models`."""
     recipe: Literal["auto", "notes", "paper"] = "auto"
-    """"notes": the study notes' training (10 epochs, SGD 0.001 with momentum 0.9, batches of 32). "paper": that of the paper
-    in which the network was published (lenet5-1998, alexnet-2012)."""
+    """"notes": the study notes' training. "paper": that of the network's paper, for lenet5-1998 and alexnet-2012."""
     minutes: Auto | float = "auto"
     """Time budget, from the first picture read to the last file written."""
     members: int = 1
     """Networks to train, which then answer as one: their mean is steadier and better than each, for as many times the work."""
     distill: OnOff = "off"
-    """After the `members`, train one more network that learns what they answer together; it alone is the model, and answers as
-    fast as one."""
+    """After the `members`, train one more that learns what they answer together; it alone is the model, as fast as one."""
     folds: int = 1
-    """Cross-validation: as many networks, each trained without one part of the pictures and judged on it. They answer as one;
-    every picture has a judge that never saw it."""
+    """Cross-validation: as many networks that answer as one, each trained without one part of the pictures and judged on it."""
     weights: str = ""
     """Weights to start from: a file of tensors, or "pretrained" for those that torchvision fetches for a torchvision:NAME."""
 
     unlabelled: str = ""
-    """Pictures of the same kind without labels (a folder or archive): a first network guesses their labels for a second. No
-    accuracy of a run with them can be compared with one without."""
+    """Folder or archive of pictures without labels: a first network guesses them for a second. Compare such runs alone."""
 
     calibrate: Auto | OnOff = "auto"
-    """Temper the probabilities so that they mean what they say, by the validation pictures; "auto": not in the notes' and the
-    papers' trainings."""
+    """Temper probabilities by the validation pictures to mean what they say; "auto": not with the recipes notes and paper."""
     unreadable: float = 0.1
     """Largest share of the files that may give no picture: beyond it something is wrong, and the training does not begin."""
     numbers: str = "auto"
@@ -97,8 +93,7 @@ class Settings:
     batch: Auto | int = "auto"
     """Pictures a training step."""
     micro_batch: Auto | int = "auto"
-    """Pictures computed at once, so that a step takes less memory: its batch in portions. "auto": all of it or, when memory
-    runs out, half as many."""
+    """Pictures of a step computed at once, to take less memory. "auto": all or, when memory runs out, half as many."""
     optimizer: Auto | Literal["sgd", "adamw", "muon"] = "auto"
     """SGD with momentum 0.9, AdamW, or Muon for convolutions with AdamW for the rest."""
     lr: Auto | float = "auto"
@@ -121,11 +116,9 @@ class Settings:
     seed: int = 0
     """Seed of everything random. The same seed on the same machine gives the same model to the bit."""
     device: str = "auto"
-    """Where to train: auto (an accelerator if there is one), cpu, cuda, cuda:1, mps; cuda:0,cuda:1 for alexnet-2012, a column
-    on each."""
+    """Where to train: auto (an accelerator if there is one), cpu, mps, cuda, cuda:1; for alexnet-2012 also cuda:0,cuda:1."""
     precision: Literal["auto", "float32", "mixed"] = "auto"
-    """"mixed" where the device is faster in half precision; "auto" does so on CUDA and on processors made for bfloat16,
-    but not for the notes' and the papers' recipes."""
+    """"mixed": half precision. "auto": so on CUDA and processors made for bfloat16, not with recipes notes and paper."""
     fast: OnOff = "on"
     """Compute the same in a faster way (layers in another order, two as one, memory kept, fused updates); "off" to compare."""
     cache: OnOff = "on"

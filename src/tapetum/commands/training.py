@@ -1,7 +1,9 @@
 """From pictures to a run: demo, check, train, textbook."""
 
+import dataclasses
 import locale
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from tyro.conf import arg
 from tapetum import processes as together
 from tapetum.commands.common import Data, Device, Json, Numbers, Place, dumps, quoted
 from tapetum.commands.launch import Processes, in_processes
-from tapetum.config import Settings
+from tapetum.config import Settings, read_settings
 from tapetum.files import refuse_inside
 
 
@@ -102,12 +104,19 @@ def train(
             result = run.train(data, out, resume=resume, overwrite=overwrite, settings=asked)
         except Interrupted as stop:
             if together.first():
-                many = f" --processes {together.count()}" if together.count() > 1 else ""
-                again = f"tapetum train {quoted(data)} --out {quoted(stop.folder)} --resume{many}"
-                print(f"tapetum: {stop}; go on with: {again}", file=sys.stderr)
+                print(f"tapetum: {stop}; go on with: {_to_go_on(data, stop.folder, asked)}", file=sys.stderr)
             sys.exit(stop.exit_code)
         if together.first():
             _answer(result, json)
+
+
+def _to_go_on(data: Path, folder: Path, asked: Settings) -> str:
+    """The command that goes on with a stopped training; its settings stand in the folder, but for what was asked since then."""
+    begun = read_settings(folder / "settings.toml")
+    changed = {name: value for name, value in dataclasses.asdict(asked).items() if value != begun.get(name, value)}
+    flags = [f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in changed.items()]
+    many = f" --processes {together.count()}" if together.count() > 1 else ""
+    return f"tapetum train {quoted(data)} --out {quoted(folder)} --resume{''.join(flags)}{many}"
 
 
 def _answer(result: Any, as_json: bool) -> None:
