@@ -1,19 +1,16 @@
 """Runs of released versions are read, and answer as they did then (row 27 of docs/trust.md).
 
-`python tests/inference/test_loading.py`, at a release, writes its run to `released/`.
+`PYTHONPATH=tests python tests/inference/test_loading.py`, at a release, writes its run to `released/`.
 """
 
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tapetum
 from conftest import write_stripes
