@@ -19,8 +19,8 @@ A track trains on one set of pictures and is judged on another:
     MNIST   57,000 of the 60,000 training digits; judged on the 10,000 test digits
 
 Every run is appended to accuracy.jsonl, with its settings, seconds, machine and versions; `--table` puts the means over seeds,
-of each seed its newest run, into RESULTS.md (Student's t); `--paired` prints what each further setting changed, seed by seed. `lenet-textbook` and
-`alexnet-textbook` get the notes' recipe, and with it their best epoch.
+of each seed its newest run, into RESULTS.md (Student's t); `--paired` prints what each further setting changed, seed by seed.
+`lenet-textbook` and `alexnet-textbook` get the notes' recipe, and with it their best epoch.
 """
 
 import argparse
