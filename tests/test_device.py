@@ -20,3 +20,9 @@ def test_half_precision_is_used_where_the_processor_is_made_for_it(monkeypatch, 
 def test_an_older_torch_that_does_not_tell_computes_in_full(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert device.mixed_precision(torch.device("cpu"), "auto") is False
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "cpu (1 thread, "), (2, "cpu (2 threads, ")])
+def test_a_processor_is_told_with_its_threads(monkeypatch, count, said):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    assert device.describe(torch.device("cpu")).startswith(said)

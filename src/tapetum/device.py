@@ -6,6 +6,7 @@ import torch
 
 from tapetum import processes
 from tapetum.errors import UserError, reason_of
+from tapetum.talk import counted
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -45,7 +46,7 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads, {platform.machine()})"
+        return f"cpu ({counted(torch.get_num_threads(), 'thread')}, {platform.machine()})"
     return str(device)
 
 
