@@ -66,7 +66,7 @@ def test_equal_ones_and_pictures_that_were_trained_on(of):
     labels = ["cat", "dog"] * 6
     found = of(judged(labels, labels, seen=[0, 1]), judged(labels, labels, seen=[1, 2]))
     assert (found.p, found.difference.value, found.difference.n, found.differing) == (1.0, 0.0, 9, ())
-    assert "3 pictures that one of them was trained on are left out" in found.text()
+    assert "Left out: 3 pictures that one of them was trained on." in found.text()
     assert "No difference is shown" in found.text()
     with pytest.raises(UserError, match="all 12 pictures of data were in a training"):
         of(judged(labels, labels, seen=range(12)), judged(labels, labels))

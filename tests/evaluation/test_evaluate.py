@@ -198,5 +198,5 @@ def test_data_without_a_single_picture_are_refused(finished, tmp_path):
     for name in ("lying/1.png", "lying/2.png", "upright/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"no picture")
-    with pytest.raises(UserError, match=rf"none of the 3 files of {tmp_path} is a picture that can be read: nothing to evalua"):
+    with pytest.raises(UserError, match=rf"no picture that can be read among 3 files of {tmp_path} to evaluate"):
         evaluate(finished[2], tmp_path)

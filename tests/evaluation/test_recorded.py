@@ -137,5 +137,5 @@ def test_files_that_are_gone_exchanged_or_no_part_of_the_run_have_changed(plain_
     samples = find_run_pictures(plain_run, place, [*names, "lying/broken.png"])  # its training left the last one out
     (place / names[1]).unlink()
     (place / names[3]).write_bytes((place / names[4]).read_bytes())
-    with pytest.raises(UserError, match=rf"^3 pictures of {plain_run} have changed since its training \({names[1]}\)"):
+    with pytest.raises(UserError, match=rf"^3 pictures of {plain_run} changed since its training \({names[1]}\)"):
         refuse_changed(plain_run, samples)

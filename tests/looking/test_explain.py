@@ -147,7 +147,7 @@ def test_without_captum_or_a_picture_it_ends_with_a_sentence(command, plain_run,
     broken = plain_run.parent / "stripes" / "lying" / "broken.png"
     code, _, err = command(plain_run, broken, "--out", tmp_path / "out")
     assert code == 2
-    assert "none of the 1 files is a picture" in err
+    assert "no picture that can be read among 1 file (" in err
     monkeypatch.setitem(sys.modules, "captum", None)
     code, _, err = command(plain_run, broken, "--out", tmp_path / "out")
     assert code == 2

@@ -79,7 +79,7 @@ def test_where_memory_runs_out_the_training_is_that_of_the_smaller_portions_to_t
     train(data, tmp_path / "asked", model=model, micro_batch=4)
     starved(monkeypatch, 4)
     said = train(data, tmp_path / "starved", model=model)
-    assert "memory ran out: from step 1 on 4 pictures are computed at once" in said
+    assert "memory ran out: computing 4 pictures at once from step 1 on" in said
     assert distance(tmp_path / "asked", tmp_path / "starved") == 0
     assert log(tmp_path / "asked") == log(tmp_path / "starved")
 
@@ -89,7 +89,7 @@ def test_it_may_run_out_late_and_a_resumed_training_knows(data, tmp_path, monkey
     monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     starved(monkeypatch, 5, begin=4)
     said = train(data, tmp_path / "late", model="lenet")
-    assert "memory ran out: from step 5 on 4 pictures are computed at once" in said
+    assert "memory ran out: computing 4 pictures at once from step 5 on" in said
     assert distance(tmp_path / "whole", tmp_path / "late") < 1e-4
     _, about = checkpoint._newest(tmp_path / "late" / "checkpoint")
     assert about["progress"]["micro_batch"] == 4

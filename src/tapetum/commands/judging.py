@@ -259,7 +259,7 @@ def _tell_predictions(run: Path, samples: Any, found: Any, out: Path, kaggle: bo
 
     if not found.names:
         name, reason = found.unreadable[0]
-        raise UserError(f"none of the {len(samples):,} files is a picture that can be read ({name}: {reason}).")
+        raise UserError(f"no picture that can be read among {counted(len(samples), 'file')} ({name}: {reason}).")
     for name, reason in found.unreadable:
         print(f"not predicted: {name}: {reason}", file=sys.stderr)
     places = [out] if grid is None else [out, grid]

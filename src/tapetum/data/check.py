@@ -220,7 +220,7 @@ def _duplicates(readable: Samples, twins: Duplicates) -> Iterator[Finding]:
 
 def _classes(samples: Samples, readable: Samples) -> Iterator[Finding]:
     counts = {name: count for name, count in readable.counts().items() if samples.counts()[name]}
-    few = tuple((name, f"{count:,} pictures") for name, count in counts.items() if count < _FEW)
+    few = tuple((name, counted(count, "picture")) for name, count in counts.items() if count < _FEW)
     if few:
         classes = "1 class" if len(few) == 1 else f"{len(few):,} classes"
         yield Finding("few", "warning", f"{classes} of fewer than {_FEW} pictures: their figures will be vague", few)

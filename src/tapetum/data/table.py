@@ -44,7 +44,7 @@ def read_all(samples: Samples, reduce_to: int, settings: Settings, say: Callable
     with processes.in_turn():
         pictures = open_pictures(samples, reduce_to, settings.cache == "on")
     kept = "decoded anew each time" if pictures.cached is None else "kept decoded for the next time"
-    say(f"read {len(samples):,} files in {time.monotonic() - begun:.1f} s, {kept}")
+    say(f"read {counted(len(samples), 'file')} in {time.monotonic() - begun:.1f} s, {kept}")
     bad = pictures.reasons
     if bad:
         say(f"left out {len(bad):,} of {len(samples):,} files:")

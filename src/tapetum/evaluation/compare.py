@@ -12,6 +12,7 @@ from tapetum.errors import UserError
 from tapetum.evaluation.evaluate import Judged, judged_on
 from tapetum.evaluation.metrics import Estimate, accuracy, wilson
 from tapetum.inference.answers import BATCH
+from tapetum.talk import counted
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Comparison:
         if self.note:
             lines.append(self.note)
         if self.differing:
-            lines.append(f"\n{len(self.differing):,} pictures with different answers (true: A, B):")
+            lines.append(f"\n{counted(len(self.differing), 'picture')} with different answers (true: A, B):")
             lines += [f"  {name} ({label}: {a}, {b})" for name, label, a, b in self.differing[:most]]
             if len(self.differing) > most:
                 lines.append(f"  and {len(self.differing) - most:,} more ({all_of_them})")
@@ -103,7 +104,7 @@ def compare(
 def compared(a: Judged, b: Judged) -> Comparison:
     """The comparison of two classifiers' answers for the same pictures, of which at least one trained neither."""
     new = ~(a.seen | b.seen)
-    note = f"{(~new).sum():,} pictures that one of them was trained on are left out." if not new.all() else ""
+    note = "" if new.all() else f"Left out: {counted((~new).sum(), 'picture')} that one of them was trained on."
     classes = np.array(a.predictions.classes)
     true = classes[a.labels][new]
     said_a, said_b = (np.array(x.predictions.classes)[x.predictions.probabilities_NK.argmax(1)][new] for x in (a, b))

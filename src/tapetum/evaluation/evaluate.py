@@ -17,6 +17,7 @@ from tapetum.evaluation.text import format_metrics
 from tapetum.inference.answers import BATCH, NEITHER
 from tapetum.inference.loading import load
 from tapetum.inference.predict import Predictions, predict_together
+from tapetum.talk import counted
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,7 @@ def judged_on(run: str | Path, data: str | Path, numbers: str, batch: int, on: s
     index = _class_index(samples.classes, classifier.classes_, strangers=reject > 0)
     predictions = predict_together(classifier, samples, batch, reject)
     if not predictions.names:
-        raise UserError(
-            f"none of the {len(samples):,} files of {samples.origin} is a picture that can be read: nothing to evaluate."
-        )
+        raise UserError(f"no picture that can be read among {counted(len(samples), 'file')} of {samples.origin} to evaluate.")
     return Judged(index[samples.labels[predictions.rows]], predictions, _seen(Path(run), predictions), note)
 
 

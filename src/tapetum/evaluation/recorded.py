@@ -14,6 +14,7 @@ from tapetum.data.samples import Samples
 from tapetum.data.sources import find_samples
 from tapetum.errors import UserError
 from tapetum.files import as_written, no_formula, unguarded
+from tapetum.talk import counted
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ def refuse_changed(run: Path, samples: Samples) -> None:
             changed.append(name)
     if changed:
         raise UserError(
-            f"{len(changed):,} pictures of {run} have changed since its training ({changed[0]}): expected the same files. Put "
-            "them back, or say where they are with --data."
+            f"{counted(len(changed), 'picture')} of {run} changed since its training ({changed[0]}): expected the same files. "
+            "Put them back, or say where they are with --data."
         )
 
 

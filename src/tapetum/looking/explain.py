@@ -31,6 +31,7 @@ from tapetum.looking.filters import filter_grid
 from tapetum.looking.maps import drawn_maps, excitements, find_unit, unit_heat
 from tapetum.looking.pages import picture_url, small_url, write_html
 from tapetum.models.summary import Call, follow, in_columns, last_convolution
+from tapetum.talk import counted
 
 # Pictures among which the most exciting are looked for, how many of them are shown for a unit, and how many units of the last
 # convolution are shown where none is asked for. Filters that are drawn; layers beyond which activations are left out.
@@ -91,7 +92,7 @@ def explain(
     names, pictures, unreadable = _read(samples, classifier)
     if not pictures:
         name, reason = unreadable[0]
-        raise UserError(f"none of the {len(samples):,} files is a picture that can be read ({name}: {reason}).")
+        raise UserError(f"no picture that can be read among {counted(len(samples), 'file')} ({name}: {reason}).")
     inputs_NCHW = heat.inputs(pictures, classifier.preprocessing, classifier.device)
     network = members_of(classifier.network)[0]
     chosen = [find_unit(network, inputs_NCHW[0], unit) for unit in units]  # a mistake is told before anything is written

@@ -128,7 +128,8 @@ def fit(
                 at_once = progress.micro_batch
                 _step(task, state, batch, done, team)
                 if progress.micro_batch != at_once:
-                    say(f"memory ran out: from step {progress.step:,} on {progress.micro_batch} pictures are computed at once")
+                    fewer = counted(progress.micro_batch, "picture")
+                    say(f"memory ran out: computing {fewer} at once from step {progress.step:,} on")
                 clock.tick()
                 bar.update()
                 if signal_number := int(processes.most(stop.signal_number)):
