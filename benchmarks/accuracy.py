@@ -275,11 +275,17 @@ def tell_pairs(track: str, network: str, base: dict[str, Any]) -> None:
         print(f"| {added or 'nothing'} | {np.mean([found[seed] for seed in seeds]):.1%} | {told} | {len(seeds)} |")
 
 
-def write_table() -> None:
-    """The means over seeds of all runs, as a table in RESULTS.md between its two marks."""
+def newest_runs() -> dict[tuple[str, str, str], dict[int, dict[str, Any]]]:
+    """The runs of each track, network and settings, by their seeds; of a seed that ran more than once the newest."""
     groups: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
     for entry in map(json.loads, RUNS.read_text(encoding="utf-8").splitlines()):
         groups[entry["track"], entry["network"], in_words(entry["options"])][entry["seed"]] = entry
+    return groups
+
+
+def write_table() -> None:
+    """The means over seeds of all runs, as a table in RESULTS.md between its two marks."""
+    groups = newest_runs()
     rows = [
         "| track | network | settings | mean accuracy | sd | 95 % interval of the mean | seeds | n | training | processor "
         "| threads |",

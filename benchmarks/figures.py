@@ -7,13 +7,12 @@ best, one change at a time (RESULTS.md names the commands of both). Bars are mea
 (Student's t). A network without runs is left out.
 """
 
-import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from accuracy import newest_runs
 from tapetum.evaluation.metrics import mean_interval
 
 HERE = Path(__file__).resolve().parent
@@ -39,12 +38,11 @@ WATERFALL = [
 
 
 def main() -> None:
-    runs = [json.loads(line) for line in (HERE / "accuracy.jsonl").read_text(encoding="utf-8").splitlines()]
-    found: dict[str, list[float]] = defaultdict(list)
-    for run in runs:
-        options = " ".join(f"{key}={value}" for key, value in run["options"].items())
-        if run["track"] == "T400":
-            found[f"{run['network']} {options}".strip()].append(run["accuracy"])
+    found = {
+        f"{network} {options}".strip(): [run["accuracy"] for run in runs.values()]
+        for (track, network, options), runs in newest_runs().items()
+        if track == "T400"
+    }
     for name, bars in (("ladder", LADDER), ("waterfall", WATERFALL)):
         draw([(words, found[key]) for key, words in bars if key in found], HERE.parent / "docs" / f"{name}.png")
 
