@@ -68,6 +68,13 @@ class _Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self._head = -1
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        # uvicorn reads no more where a large body waits to be fetched. This one is whole: read on, or nobody would notice that
+        # who asked hangs up. Requests that wait behind another stay unread.
+        if not self.pipeline and not self.transport.is_closing():
+            self.flow.resume_reading()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         # Closing waits until all is sent. A client that does not read must not keep us.
