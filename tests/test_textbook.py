@@ -60,6 +60,16 @@ def toured(photos, tmp_path_factory):
         yield out, page, ledger, said
 
 
+def test_the_command_tells_the_ledger_as_json(toured, photos, tapetum):
+    out, page, ledger, _ = toured
+    code, told, _ = tapetum("textbook", photos, "--out", out, "--quick", "--lang", "en", "--json")
+    assert code == 0
+    found = json.loads(told)
+    assert found["page"] == str(page)
+    for line in ledger:
+        assert found["ledger"][line.variant] == {"accuracy": line.accuracy.to_json(), "seeds": 1, "gain": None}
+
+
 def test_the_quick_tour_leaves_a_page_and_a_ledger(toured, photos):
     out, _, ledger, said = toured
     assert [line.variant for line in ledger] == ["lenet", "lenet-mended", "alexnet"]
