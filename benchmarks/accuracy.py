@@ -258,7 +258,7 @@ def in_words(options: dict[str, Any]) -> str:
 def tell_pairs(track: str, network: str, base: dict[str, Any]) -> None:
     """What each setting added to `base` changes: the mean of the differences between runs of one seed, and its interval."""
     groups: dict[str, dict[int, float]] = defaultdict(dict)
-    for entry in map(json.loads, RUNS.read_text(encoding="utf-8").splitlines()):
+    for entry in (entry for runs in newest_runs().values() for entry in runs.values()):
         if (entry["track"], entry["network"]) == (track, network) and base.items() <= entry["options"].items():
             added = {name: chosen for name, chosen in entry["options"].items() if name not in base}
             groups[in_words(added)][entry["seed"]] = entry["accuracy"]

@@ -37,7 +37,7 @@ def write_pictures(root, names, kind="PNG"):
     return root
 
 
-def same(a, b):
+def assert_same(a, b):
     """Whether two tables hold the same pictures in the same order, under the same names, classes and parts."""
     assert a.names == b.names
     assert a.classes == b.classes
@@ -66,7 +66,7 @@ def test_shards_hold_the_folder_with_odd_names(tmp_path):
     samples = find_samples(folder)
     assert set(samples.names) == set(ODD)
     for place in (tmp_path / "조각 들", tmp_path / "조각 들" / "tapetum-shards.json"):
-        same(samples, find_samples(place))
+        assert_same(samples, find_samples(place))
         assert find_pictures(place).names == find_samples(place).names
     assert tree(folder) == before
     index = json.loads((tmp_path / "조각 들" / "tapetum-shards.json").read_text(encoding="utf-8"))
@@ -114,7 +114,7 @@ def test_every_layout_is_packed_with_its_parts(tmp_path, kind):
         data = tmp_path / "first"
     packed = pack(data, tmp_path / "out", shard_mb=0.01)
     samples = find_samples(data)
-    same(samples, find_samples(tmp_path / "out"))
+    assert_same(samples, find_samples(tmp_path / "out"))
     assert packed.index["fingerprint"] == fingerprint(samples)
     counted = Counter(zip(samples.splits, samples.labels, strict=True))
     for part, counts in packed.index["splits"].items():
@@ -167,7 +167,7 @@ def test_the_same_pictures_give_the_same_shards_in_a_mixed_order(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         pack(data, tmp_path / name, shard_mb=0.1, seed=seed)
     assert tree(tmp_path / "a") == tree(tmp_path / "b") != tree(tmp_path / "c")
-    same(find_samples(tmp_path / "a"), find_samples(tmp_path / "c"))
+    assert_same(find_samples(tmp_path / "a"), find_samples(tmp_path / "c"))
     for shard in json.loads((tmp_path / "a" / "tapetum-shards.json").read_text())["shards"][:-1]:
         assert {label for _, _, label, *_ in shard["members"]} == {0, 1}
         assert shard["bytes"] <= 100_000
@@ -233,7 +233,7 @@ def test_shards_are_replaced_only_if_asked(tmp_path):
     assert tree(tmp_path / "out") == before
     pack(data, tmp_path / "out", overwrite=True)
     assert sorted(tree(tmp_path / "out")) == ["shard-000000.tar", "tapetum-shards.json"]
-    same(find_samples(data), find_samples(tmp_path / "out"))
+    assert_same(find_samples(data), find_samples(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -299,4 +299,4 @@ def test_names_that_are_no_text_stay_what_they_are(tmp_path):
     odd = os.fsencode(data / "lying") + b"/\xff\xfe.png"
     shutil.copyfile(data / "lying" / "lying.0.png", odd)
     pack(data, tmp_path / "out")
-    same(find_samples(data), find_samples(tmp_path / "out"))
+    assert_same(find_samples(data), find_samples(tmp_path / "out"))
